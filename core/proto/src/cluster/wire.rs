@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::ops::{Kind, Message, NodeId, Topic};
@@ -196,7 +197,8 @@ fn message(topic: &Topic, kind: u8, mut rest: Rest<'_>) -> Option<Message> {
         _ => Kind::Clear,
     };
     let is_sound = match kind {
-        Kind::Event | Kind::Text => simdutf8::basic::from_utf8(payload).is_ok(),
+        Kind::Event => is_event(payload),
+        Kind::Text => simdutf8::basic::from_utf8(payload).is_ok(),
         Kind::Binary => true,
         Kind::Close => payload.len() <= 125 && CloseFrame::parse(payload).is_ok_and(|frame| frame.code.is_some()),
         Kind::Clear => payload.is_empty(),
@@ -210,6 +212,13 @@ struct Outside<'t> {
     event: std::borrow::Cow<'t, str>,
     #[serde(borrow)]
     data: &'t RawValue,
+}
+
+/// Whether a client can read it: an object by the grammar of JSON, whatever the application on the other node has put in. It is
+/// checked here: whoever may PUBLISH can write what looks like a node's.
+fn is_event(payload: &[u8]) -> bool {
+    payload.first() == Some(&b'{')
+        && simdutf8::basic::from_utf8(payload).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 fn outside(topic: &Topic, bytes: &[u8]) -> Option<Message> {
@@ -338,6 +347,8 @@ mod tests {
             (message(Kind::Text, b"x"), true, true, false),
             (message(Kind::Text, b"\xff"), false, false, false),
             (message(Kind::Event, b"\xff"), false, false, false),
+            (message(Kind::Event, b"{\"event\":\"x\""), false, false, false),
+            (message(Kind::Event, b"\x01\x01"), false, false, false),
             (message(Kind::Close, &1000u16.to_be_bytes()), true, true, false),
             (message(Kind::Close, &1006u16.to_be_bytes()), false, false, false),
             (message(Kind::Close, b""), false, false, false),
