@@ -118,6 +118,25 @@ test('protocol is what the 101 says, also where the policy has chosen it', async
   }
 });
 
+test('a route has a subprotocol of its own', async (t) => {
+  const routes = {
+    '/v2': { subprotocols: ['v2'] },
+    '/token': { auth: { tokens: [{ token: 'change-me', user: 'alice' }] }, token_sources: ['subprotocol'] },
+    '/room/{name}': { tokenSources: ['bearer'] },
+  };
+  for (const how of [serve(t, {}, { routes }), share(t, {}, { policy: { routes } }).then(({ wss }) => wss)]) {
+    const wss = await how;
+    for (const [path, protocols, chosen] of [
+      ['/v2', ['v1', 'v2'], 'v2'],
+      ['/token', ['chat', 'bearer', 'change-me'], 'bearer'],
+      ['/room/1', ['v1', 'v2'], 'v1'],
+    ]) {
+      const { client, ws } = await pair(t, wss, { path, protocols });
+      assert.deepEqual([client.protocol, ws.protocol], [chosen, chosen], path);
+    }
+  }
+});
+
 test('auth: "callback" is answered by verifyClient, or by authenticate', async (t) => {
   const { accept, reject } = await import('../index.mjs');
   assert.throws(() => new WebSocketServer({ noServer: true, policy: { ...POLICY, auth: 'callback' } }), /authenticate/);

@@ -76,8 +76,8 @@ function everywhere() {
 }
 
 /**
- * What a server needs of its options: the JSON for the core, the callback, whether the first subprotocol that a client offers is
- * taken, whether TLS is the core's, and whether the policy that was stated has compression.
+ * What a server needs of its options: the JSON for the core, the callback, whether on a route the first subprotocol that a client
+ * offers is taken, whether TLS is the core's, and whether the policy that was stated has compression.
  */
 function readPolicy(options) {
   const given = stated(options);
@@ -92,9 +92,18 @@ function readPolicy(options) {
   tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
   policy.listen = options.port === undefined || options.port === null ? `${LOCAL}:0` : listenOf(policy, options);
   const { json, authenticate } = readOptions(policy);
-  const sources = valueOf(policy, 'tokenSources') ?? [];
-  const chooses = valueOf(policy, 'subprotocols') === undefined && !sources.includes('subprotocol');
-  return { json, authenticate, chooses, isEncrypted: Boolean(policy.tls), mayCompress: hasCompression(given) };
+  return { json, authenticate, chooses: choosing(policy), isEncrypted: Boolean(policy.tls), mayCompress: hasCompression(given) };
+}
+
+/** Tells of a route, or of null, whether the policy leaves the subprotocol to the application: it names none, and no token comes by one. */
+function choosing(policy) {
+  const chooses = (stated) => {
+    const own = (name) => valueOf(stated, name) ?? valueOf(policy, name);
+    return own('subprotocols') === undefined && !own('tokenSources')?.includes('subprotocol');
+  };
+  const byRoute = new Map(Object.entries(policy.routes ?? {}).map(([path, route]) => [path, chooses(route)]));
+  const top = chooses(policy);
+  return (route) => byRoute.get(route) ?? top;
 }
 
 /** TLS belongs to whoever accepts the connection. */
