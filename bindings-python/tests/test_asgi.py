@@ -381,6 +381,31 @@ def test_an_application_that_refuses(run: Run) -> None:
     run(main)
 
 
+def test_an_application_that_sends_to_who_has_gone_has_not_failed(run: Run) -> None:
+    # Servers print what an application raises, and peers choose how often they go.
+    auth = {"tokens": [{"token": TOKEN, "user": "ann"}]}
+    headers = [(b"host", b"a"), (b"origin", ORIGIN.encode()), (b"x-auth-token", TOKEN.encode())]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await receive()
+            await send({"type": "websocket.send", "text": "x"})
+
+    async def main() -> None:
+        guard = Guard(app, policy(auth=auth, max_connections_per_user=1))
+        client = Client(guard, headers=headers)
+        assert (await client.hear())["type"] == "websocket.accept"
+        full = Client(guard, headers=headers)
+        await asyncio.wait_for(full.task, 10)
+        assert (await full.hear())["type"] == "websocket.close"
+        await client.leave()
+        await end(guard)
+
+    run(main)
+
+
 def test_what_the_core_has_refused_is_not_accepted_by_a_second_try(run: Run) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
