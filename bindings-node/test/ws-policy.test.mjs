@@ -4,13 +4,18 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import native from '../lib/native.js';
 import { WebSocketServer } from '../ws/index.mjs';
+import { freePort, refusing } from './own-redis.mjs';
 import { KEY, POLICY, WebSocketClient, ended, knock, pair, serve, share } from './ws-harness.mjs';
+
+const addon = native.load();
 
 /** A policy in a file that the environment names. */
 function inFile(t, text) {
@@ -116,6 +121,65 @@ test('protocol is what the 101 says, also where the policy has chosen it', async
     const { client, ws } = await pair(t, await serve(t, {}, policy), { protocols });
     assert.deepEqual([client.protocol, ws.protocol], [chosen, chosen]);
   }
+});
+
+test('a route has a subprotocol of its own', async (t) => {
+  const routes = {
+    '/v2': { subprotocols: ['v2'] },
+    '/token': { auth: { tokens: [{ token: 'change-me', user: 'alice' }] }, token_sources: ['subprotocol'] },
+    '/room/{name}': { tokenSources: ['bearer'] },
+  };
+  for (const how of [serve(t, {}, { routes }), share(t, {}, { policy: { routes } }).then(({ wss }) => wss)]) {
+    const wss = await how;
+    for (const [path, protocols, chosen] of [
+      ['/v2', ['v1', 'v2'], 'v2'],
+      ['/token', ['chat', 'bearer', 'change-me'], 'bearer'],
+      ['/room/1', ['v1', 'v2'], 'v1'],
+    ]) {
+      const { client, ws } = await pair(t, wss, { path, protocols });
+      assert.deepEqual([client.protocol, ws.protocol], [chosen, chosen], path);
+    }
+  }
+});
+
+test('what a start reaches for outside is an error of the constructor, and there before the first peer', async (t) => {
+  const refuses = `127.0.0.1:${await refusing(t)}`;
+  const keys = { jwt: { algorithms: ['ES256'], jwksUrl: `http://127.0.0.1:${await freePort()}/jwks.json`, issuer: 'i', audience: 'a' } };
+  const { jwksUrl, ...rest } = keys.jwt;
+  for (const [policy, wanted] of [
+    [{ cluster: { url: `redis://me:s3cret@${refuses}` } }, /^Error: cluster\.url: cannot be used: /],
+    [{ auth: keys }, /^Error: auth\.jwt\.jwksUrl: /],
+    [{ routes: { '/a': { auth: { jwt: { ...rest, jwks_url: jwksUrl } } } } }, /jwks_?[uU]rl: /],
+  ]) {
+    for (const how of [{ noServer: true }, { server: http.createServer() }]) {
+      assert.throws(() => new WebSocketServer({ ...how, policy: { ...POLICY, ...policy } }), wanted);
+    }
+  }
+  const admin = await freePort();
+  await share(t, {}, { policy: { adminListen: `127.0.0.1:${admin}` } });
+  assert.equal((await fetch(`http://127.0.0.1:${admin}/readyz`)).status, 200);
+});
+
+test('a start that fails at an upgrade costs the peer its socket, and is tried once', async (t) => {
+  const { start } = addon.NativeServer.prototype;
+  const { error } = console;
+  let [tries, printed] = [0, 0];
+  t.after(() => {
+    addon.NativeServer.prototype.start = start;
+    console.error = error;
+  });
+  addon.NativeServer.prototype.start = () => {
+    tries += 1;
+    throw new Error('too many open files');
+  };
+  console.error = () => (printed += 1);
+  const listeners = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException');
+  t.after(() => listeners.forEach((listener) => process.on('uncaughtException', listener)));
+  const { server } = await share(t);
+  for (let peer = 0; peer < 3; peer += 1) assert.equal((await knock(server.address().port, KEY)).status, 503);
+  assert.equal(tries, 1);
+  assert.ok(printed >= 1);
 });
 
 test('auth: "callback" is answered by verifyClient, or by authenticate', async (t) => {

@@ -92,10 +92,14 @@ function adopt(hub, request, socket, head, done) {
     entry.transport = fd === undefined ? new Feed(hub, socket, told, received) : new Held(hub, socket, fd, told, received);
   } catch (error) {
     hub.handshakes.forget(tag);
-    refuse(socket, new Refusal(503));
-    // What the policy forbids on this socket is the application's to mend, and no reason to end the process.
-    if (error?.code !== 'connection_closed' && error?.code !== 'stopped') contain(error);
+    refuseFor(socket, error);
   }
+}
+
+/** What the policy forbids on this socket, or why nothing can start, is the application's to mend, and no reason to end the process. */
+function refuseFor(socket, error) {
+  refuse(socket, new Refusal(503));
+  if (error?.code !== 'connection_closed' && error?.code !== 'stopped') contain(error);
 }
 
 /** The request as the core takes it: HTTP/2's has no line of HTTP/1.1, and version 8 of the protocol is 13 by another name. */
@@ -212,4 +216,4 @@ function keepAddresses(socket) {
   }
 }
 
-module.exports = { adopt, checkAdoptable };
+module.exports = { adopt, checkAdoptable, refuseFor };

@@ -67,7 +67,7 @@ class Handshakes {
   }
 
   #ask(told, asked, request, settle, fail) {
-    const how = { isClosing: () => this.#server._isClosing, chooses: this.#policy.chooses };
+    const how = { isClosing: () => this.#server._isClosing, chooses: this.#policy.chooses(told.route) };
     const { authenticate } = this.#policy;
     if (authenticate === undefined || told.identity !== null) return consult(this.#server, request, how, settle({}), fail);
     const onAnswer = (isAccept, answer) => {

@@ -30,6 +30,8 @@ class Hub {
   #inbox;
   #handshakes;
   #isStarted = false;
+  /** Why it cannot start: it is not tried for every peer. */
+  #fault;
   #isOver = false;
   #yields;
   /** What the handshake had for the connection that is being opened. */
@@ -69,8 +71,15 @@ class Hub {
   /** Starts the core, if it has not started. Returns the address where it listens. */
   start(listens) {
     if (this.#isStarted) return '';
+    if (this.#fault !== undefined) throw this.#fault;
     const wake = () => this.#inbox.wake();
-    const address = native(() => this.native.start(listens, wake, true, this.#options.autoPong === false));
+    let address;
+    try {
+      address = native(() => this.native.start(listens, wake, true, this.#options.autoPong === false));
+    } catch (error) {
+      this.#fault = error;
+      throw error;
+    }
     this.#isStarted = true;
     this.native.heed(true, true, false);
     endWithProcess(this.#abandon);

@@ -76,8 +76,9 @@ function everywhere() {
 }
 
 /**
- * What a server needs of its options: the JSON for the core, the callback, whether the first subprotocol that a client offers is
- * taken, whether TLS is the core's, and whether the policy that was stated has compression.
+ * What a server needs of its options: the JSON for the core, the callback, whether on a route the first subprotocol that a client
+ * offers is taken, whether TLS is the core's, whether the policy that was stated has compression, and whether a start goes beyond
+ * this process.
  */
 function readPolicy(options) {
   const given = stated(options);
@@ -92,9 +93,26 @@ function readPolicy(options) {
   tightenAll(policy, { maxMessageBytes: maxPayload, maxFragments, closeTimeoutMs: closeTimeout });
   policy.listen = options.port === undefined || options.port === null ? `${LOCAL}:0` : listenOf(policy, options);
   const { json, authenticate } = readOptions(policy);
-  const sources = valueOf(policy, 'tokenSources') ?? [];
-  const chooses = valueOf(policy, 'subprotocols') === undefined && !sources.includes('subprotocol');
-  return { json, authenticate, chooses, isEncrypted: Boolean(policy.tls), mayCompress: hasCompression(given) };
+  const [isEncrypted, mayCompress] = [Boolean(policy.tls), hasCompression(given)];
+  return { json, authenticate, chooses: choosing(policy), isEncrypted, mayCompress, reachesOut: reachesOut(policy) };
+}
+
+/** Tells of a route, or of null, whether the application chooses the subprotocol: the policy names none, and no token comes by one. */
+function choosing(policy) {
+  const chooses = (stated) => {
+    const own = (name) => valueOf(stated, name) ?? valueOf(policy, name);
+    return own('subprotocols') === undefined && !own('tokenSources')?.includes('subprotocol');
+  };
+  const byRoute = new Map(Object.entries(policy.routes ?? {}).map(([path, route]) => [path, chooses(route)]));
+  const top = chooses(policy);
+  return (route) => byRoute.get(route) ?? top;
+}
+
+/** Whether a start connects to Redis, fetches keys, or listens for who asks how it is. */
+function reachesOut(policy) {
+  const policies = [policy, ...Object.values(policy.routes ?? {})];
+  const fetches = ({ auth }) => Boolean(auth?.jwt && valueOf(auth.jwt, 'jwksUrl'));
+  return Boolean(policy.cluster || valueOf(policy, 'adminListen')) || policies.some(fetches);
 }
 
 /** TLS belongs to whoever accepts the connection. */

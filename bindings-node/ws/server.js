@@ -2,7 +2,7 @@
 // The server, with the surface of the one of `ws`: where it listens, whom it takes, and its end.
 
 const { EventEmitter } = require('node:events');
-const { adopt, checkAdoptable } = require('./adopt.js');
+const { adopt, checkAdoptable, refuseFor } = require('./adopt.js');
 const { Hub } = require('./hub.js');
 const { addressOf } = require('./peer-socket.js');
 const { readPolicy } = require('./policy.js');
@@ -56,8 +56,10 @@ class WebSocketServer extends EventEmitter {
     this._state = RUNNING;
     this.#hub = new Hub(this, policy, options);
     if (options.clientTracking) this.clients = new Set();
-    if (hasPort) this.#listen(callback);
-    else if (options.server) this.#attach(options.server);
+    if (hasPort) return void this.#listen(callback);
+    // What can fail, or is asked before the first peer comes, must not wait for it. Without that a server costs no threads until then.
+    if (policy.reachesOut) this.#hub.start(false);
+    if (options.server) this.#attach(options.server);
   }
 
   get _server() {
@@ -88,7 +90,12 @@ class WebSocketServer extends EventEmitter {
 
   handleUpgrade(request, socket, head, callback) {
     if (!checkAdoptable(this, request, socket)) return;
-    this.#hub.start(false);
+    try {
+      this.#hub.start(false);
+    } catch (error) {
+      // Any peer comes here: that must not end the process.
+      return refuseFor(socket, error);
+    }
     adopt(this.#hub, request, socket, head, callback);
   }
 

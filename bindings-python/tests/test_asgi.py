@@ -15,7 +15,7 @@ import pytest
 from conftest import ORIGIN, Run
 from test_uvicorn import ROUTES, Serving, app_of, echo, refusal
 from websockets.exceptions import ConnectionClosedError
-from wsguard import ConfigError, InvalidArgument, _asgi_frames, _asgi_guarded
+from wsguard import ConfigError, InvalidArgument, _asgi_core, _asgi_frames, _asgi_guarded
 from wsguard._asgi_waits import Changing
 from wsguard.asgi import Disconnected, Guard
 
@@ -381,6 +381,31 @@ def test_an_application_that_refuses(run: Run) -> None:
     run(main)
 
 
+def test_an_application_that_sends_to_who_has_gone_has_not_failed(run: Run) -> None:
+    # Servers print what an application raises, and peers choose how often they go.
+    auth = {"tokens": [{"token": TOKEN, "user": "ann"}]}
+    headers = [(b"host", b"a"), (b"origin", ORIGIN.encode()), (b"x-auth-token", TOKEN.encode())]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await receive()
+            await send({"type": "websocket.send", "text": "x"})
+
+    async def main() -> None:
+        guard = Guard(app, policy(auth=auth, max_connections_per_user=1))
+        client = Client(guard, headers=headers)
+        assert (await client.hear())["type"] == "websocket.accept"
+        full = Client(guard, headers=headers)
+        await asyncio.wait_for(full.task, 10)
+        assert (await full.hear())["type"] == "websocket.close"
+        await client.leave()
+        await end(guard)
+
+    run(main)
+
+
 def test_what_the_core_has_refused_is_not_accepted_by_a_second_try(run: Run) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -417,6 +442,29 @@ def test_loops_that_ended_without_a_lifespan_leave_nothing() -> None:
     first = opened()
     assert max(opened() for _ in range(5)) <= first
     assert len(guard._cores) == 1
+
+
+def test_a_start_that_fails_is_not_tried_for_every_peer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Any] = []
+
+    def failing(*more: Any) -> None:
+        tries.append(more)
+        raise ConfigError("auth.jwt.jwks_url: cannot be fetched", code="invalid_option", option="auth.jwt.jwks_url")
+
+    monkeypatch.setattr(_asgi_core.Core, "begin", failing)
+
+    async def main() -> None:
+        guard = Guard(echo, policy())
+        depths = []
+        for _ in range(3):
+            with pytest.raises(ConfigError, match="cannot be fetched") as error:
+                await Client(guard).task
+            depths.append(len(error.traceback))
+        assert len(tries) == 1
+        # An error that is raised again and again must not keep the frames of all who were told.
+        assert depths[1] == depths[2]
+
+    run(main)
 
 
 def test_without_a_policy_there_is_none() -> None:

@@ -8,8 +8,10 @@ import logging
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,7 +21,7 @@ from conftest import ORIGIN, Run
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from wsguard import ConfigError, _asgi_policy, _asgi_transport, _log
+from wsguard import ConfigError, _asgi_core, _asgi_policy, _asgi_transport, _log
 from wsguard import uvicorn as wsguard_uvicorn
 from wsguard.uvicorn import guard
 
@@ -676,6 +678,31 @@ def test_every_proxy_is_none(run: Run, caplog: pytest.LogCaptureFixture, monkeyp
         run(main)
     assert 'trusted_proxies: uvicorn\'s forwarded_allow_ips is "*"' in caplog.text
     assert 'forwarded_allow_ips="10.0.0.0/8"' in caplog.text
+
+
+def test_a_start_that_fails_is_not_tried_for_every_peer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It waits for others, and the event loop with it.
+    tries: list[float] = []
+    begin = _asgi_core.Core.begin
+
+    def counted(core: Any, *more: Any) -> None:
+        tries.append(0)
+        begin(core, *more)
+
+    monkeypatch.setattr(_asgi_core.Core, "begin", counted)
+    keys = {"jwks_url": "http://127.0.0.1:1/", "algorithms": ["ES256"], "issuer": "i", "audience": "a"}
+
+    async def main() -> None:
+        async with Serving(echo, ws=policy(auth={"jwt": keys})) as serving:
+            for _ in range(3):
+                assert (await refusal(serving)).status_code == 500
+            assert len(tries) == 1
+            # An issuer that is back some time later is found.
+            monkeypatch.setattr(_asgi_core, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
+            await refusal(serving)
+            assert len(tries) == 2
+
+    run(main)
 
 
 def test_uvicorns_options_only_tighten() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _asgi_policy, _log
 from ._contract import options_text
-from ._errors import ConfigError
+from ._errors import Error
 from ._on_loop import OnLoop
 
 if TYPE_CHECKING:
@@ -40,29 +42,50 @@ class Adopted(Protocol):
 #: Milliseconds of a drain that waits as long as uvicorn does.
 _NO_END_MS = 2**64 - 1
 
+#: How long a start that has failed is not tried again. It may wait seconds for others (``jwks_url``, ``cluster``), and
+#: the whole event loop with it, while peers choose how often they come.
+_NOT_AGAIN_S = 30.0
+
 #: The cores by the state of their uvicorn server: a process may run several, one after the other.
 _cores: weakref.WeakKeyDictionary[ServerState, Core] = weakref.WeakKeyDictionary()
 
-#: Why those have none that cannot start: it is not tried for every peer.
-_faults: weakref.WeakKeyDictionary[ServerState, ConfigError] = weakref.WeakKeyDictionary()
+#: The starts of those that have none.
+_starts: weakref.WeakKeyDictionary[ServerState, Start] = weakref.WeakKeyDictionary()
 
 
 def of(state: ServerState, policy: dict[str, Any], config: Config, loop: asyncio.AbstractEventLoop) -> Core:
     """The core of a worker; the first upgrade starts it. Raises what a start raises."""
     core = _cores.get(state)
     if core is None:
-        fault = _faults.get(state)
-        if fault is not None:
-            raise fault
-        try:
-            core = Core(_asgi_policy.of_worker(policy, config))
-        except ConfigError as error:
-            _faults[state] = error.with_traceback(None)
-            raise
-        core.begin(loop, config.timeout_graceful_shutdown)
+        start = _starts.setdefault(state, Start())
+        core = start(lambda: _asgi_policy.of_worker(policy, config), loop, config.timeout_graceful_shutdown)
+        del _starts[state]
         _cores[state] = core
         weakref.finalize(state, core.leave)
     return core
+
+
+class Start:
+    """The start of a core, which is not tried for every peer where it fails."""
+
+    def __init__(self) -> None:
+        self._fault: Error | None = None
+        self._again_at = 0.0
+
+    def __call__(
+        self, policy: Callable[[], dict[str, Any]], loop: asyncio.AbstractEventLoop, drain_s: float | None
+    ) -> Core:
+        """Raises what a start raises, and the same without a try while the last one is not long ago."""
+        if self._fault is not None and time.monotonic() < self._again_at:
+            # Without the frames of those who were told before.
+            raise self._fault.with_traceback(None)
+        try:
+            core = Core(policy())
+            core.begin(loop, drain_s)
+        except Error as error:
+            self._fault, self._again_at = error, time.monotonic() + _NOT_AGAIN_S
+            raise
+        return core
 
 
 class Core(OnLoop):

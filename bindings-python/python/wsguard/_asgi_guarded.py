@@ -157,7 +157,10 @@ class Guarded(Changing):
             pump = self.loop.create_task(self._pump())
             pump.add_done_callback(self._pumped)
             extensions = {**(self._scope.get("extensions") or {}), "wsguard": self._facts}
-            await app({**self._scope, "extensions": extensions}, self.receive, self.send)
+            # Whoever sends to a client that has gone is told by an error, and an application that leaves it at that has
+            # not failed: peers choose how often they go.
+            with contextlib.suppress(Disconnected):
+                await app({**self._scope, "extensions": extensions}, self.receive, self.send)
             # The server ends the connection when this returns: the close frame goes before.
             while self._tasks:
                 await asyncio.wait(self._tasks)

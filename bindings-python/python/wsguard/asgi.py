@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _asgi_policy
-from ._asgi_core import Core
+from ._asgi_core import Core, Start
 from ._asgi_guarded import Disconnected, Guarded
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Guard:
         stated: Mapping[str, Any] = {**(policy or {}), **options}
         self._policy = _asgi_policy.without_keep_alive(_asgi_policy.checked(stated))
         self._cores: dict[asyncio.AbstractEventLoop, Core] = {}
+        self._start = Start()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -67,9 +68,7 @@ class Guard:
             # A core keeps its loop: where no lifespan ends it (test clients make a loop for each connection), it stays.
             for ended in [other for other in self._cores if other.is_closed()]:
                 del self._cores[ended]
-            core = Core(self._policy)
-            core.begin(loop, None)
-            self._cores[loop] = core
+            core = self._cores[loop] = self._start(lambda: self._policy, loop, None)
         return core
 
     def _until_shutdown(self, receive: Receive) -> Receive:
