@@ -598,7 +598,10 @@ typedef struct {
   uint64_t pipe_bytes;
   /** 1 while the cluster can be reached; 0 without a cluster. */
   uint64_t cluster_up;
-  /** Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow. */
+  /**
+   * Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow; and what
+   * came from Redis and is no message.
+   */
   uint64_t cluster_dropped;
 } wsg_stats;
 

@@ -131,7 +131,10 @@ export interface Stats {
   pipeBytes: number;
   /** 1 while the cluster can be reached; 0 without a cluster. */
   clusterUp: number;
-  /** Messages for other nodes that were dropped: the cluster could not be reached, or was too slow. */
+  /**
+   * Messages for other nodes that were dropped: the cluster could not be reached, or was too slow; and what came from Redis and
+   * is no message.
+   */
   clusterDropped: number;
   /** Verdicts by code. */
   verdicts: Record<VerdictCode, number>;

@@ -64,7 +64,8 @@ pub struct Stats {
     pub pipe_bytes: u64,
     /// 1 while the cluster can be reached; 0 without a cluster.
     pub cluster_up: u64,
-    /// Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow.
+    /// Messages for other nodes that were dropped since the start: the cluster could not be reached, or was too slow; and what
+    /// came from Redis and is no message.
     pub cluster_dropped: u64,
 }
 
