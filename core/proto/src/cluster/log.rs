@@ -345,12 +345,12 @@ impl Log {
 
     fn carry_out(&mut self, entries: Vec<(LogId, Entry)>, context: &mut Context<'_>) {
         let mut bans = Vec::<(Subject, Option<(Option<StoreTime>, Arc<str>)>)>::new();
-        let mut at = HashMap::new();
+        let (mut at, mut revoked) = (HashMap::new(), Vec::new());
         for (id, entry) in entries {
             let (subject, state) = match entry {
                 Entry::Disconnect { user, node } => {
                     if node != context.node {
-                        self.disconnected(user, id, context);
+                        revoked.push((user, id));
                     }
                     continue;
                 }
@@ -375,6 +375,10 @@ impl Log {
                 Some((until, reason)) => self.banned(subject, until, &reason, context),
                 None => self.unbanned(subject, context),
             }
+        }
+        // Behind the bans: whoever is both is told that it is banned.
+        for (user, id) in revoked {
+            self.disconnected(user, id, context);
         }
     }
 

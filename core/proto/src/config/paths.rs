@@ -130,7 +130,9 @@ fn meaning(segment: &str) -> Cow<'_, str> {
         Some(text) => Cow::Owned(text),
         None => Cow::Borrowed(segment),
     };
-    if decoded.bytes().any(|byte| byte.is_ascii_uppercase()) { decoded.to_ascii_lowercase().into() } else { decoded }
+    // Also where a letter outside ASCII has a small one within it: the Kelvin sign is a `k`.
+    let is_small = decoded.is_ascii() && !decoded.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_small { decoded } else { decoded.to_lowercase().into() }
 }
 
 /// What a path is, however it is spelled. No decoded segment has a control character: this is one path alone.
@@ -370,6 +372,15 @@ mod tests {
     }
 
     /// As Express, Fastify and Nest read paths, whose routes would be reached by the rules of others.
+    #[test]
+    fn letters_are_small_in_every_alphabet() {
+        let table = table(&["/{one}", "/work", "/caf%c3%a9"]);
+        for path in ["/wor%E2%84%AA", "/caf%C3%89", "/CAF%c3%89", "/WORK"] {
+            assert_eq!(found(&table, path), "", "{path}");
+        }
+        assert_eq!(found(&table, "/caf%c3%a9"), "/caf%c3%a9");
+    }
+
     #[test]
     fn what_a_router_takes_for_another_path_is_not_served() {
         let table =
