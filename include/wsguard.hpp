@@ -1014,11 +1014,11 @@ class server {
   static void asked(counted told, Ask &&ask) {
     auto kept = std::make_unique<counted>(std::move(told));
     const auto tell = [](void *u, wsg_status status, std::size_t connections, std::uint32_t missing) {
-      const std::unique_ptr<counted> told(static_cast<counted *>(u));
+      const std::unique_ptr<counted> own(static_cast<counted *>(u));
       if (status == WSG_OK) {
-        (*told)(everywhere{connections, missing});
+        (*own)(everywhere{connections, missing});
       } else {
-        (*told)(std::nullopt);
+        (*own)(std::nullopt);
       }
     };
     detail::check(ask(tell, kept.get()));
