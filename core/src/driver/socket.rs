@@ -87,29 +87,6 @@ impl Socket {
     }
 }
 
-/// What the kernel takes at once, though the runtime has not said yet that it takes something: of a socket that has just been
-/// registered it says so at its next look, and until then whatever is said to a peer would wait, its 101 to begin with.
-#[cfg(target_os = "linux")]
-fn send_at_once(socket: &Socket, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    use rustix::io::Errno;
-    use rustix::net::{SendFlags, send};
-
-    let sent = match socket {
-        Socket::Tcp(tcp) => send(tcp, bytes, SendFlags::NOSIGNAL),
-        Socket::Unix(unix) => send(unix, bytes, SendFlags::NOSIGNAL),
-        Socket::Pipe(_) => return Poll::Pending,
-    };
-    match sent {
-        Err(Errno::WOULDBLOCK | Errno::INTR) => Poll::Pending,
-        sent => Poll::Ready(sent.map_err(io::Error::from)),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send_at_once(_: &Socket, _: &[u8]) -> Poll<io::Result<usize>> {
-    Poll::Pending
-}
-
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
@@ -128,24 +105,16 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let inner = self.as_mut();
-        let written = delegate!(inner, stream => Pin::new(stream).poll_write(cx, buf));
-        if written.is_pending() { send_at_once(&self, buf) } else { written }
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let inner = self.as_mut();
-        let written = delegate!(inner, stream => Pin::new(stream).poll_write_vectored(cx, bufs));
-        let first = bufs.iter().find(|slice| !slice.is_empty());
-        match first {
-            Some(first) if written.is_pending() => send_at_once(&self, first),
-            _ => written,
-        }
+        delegate!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -164,30 +133,6 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_socket_that_was_registered_just_now_takes_bytes() {
-        use std::io::Read as _;
-
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (own, _) = listener.accept().unwrap();
-        own.set_nonblocking(true).unwrap();
-        runtime.block_on(async {
-            let mut socket = Socket::Tcp(TcpStream::from_std(own).unwrap());
-            let cx = &mut Context::from_waker(Waker::noop());
-            let written = Pin::new(&mut socket).poll_write(cx, b"first");
-            assert!(matches!(written, Poll::Ready(Ok(5))), "{written:?}");
-            let slices = [IoSlice::new(b""), IoSlice::new(b" second"), IoSlice::new(b" third")];
-            let written = Pin::new(&mut socket).poll_write_vectored(cx, &slices);
-            assert!(matches!(written, Poll::Ready(Ok(1..))), "{written:?}");
-        });
-        let mut received = String::new();
-        peer.read_to_string(&mut received).unwrap();
-        assert!(received.starts_with("first second"), "{received}");
-    }
 
     /// Every open connection has one.
     #[test]
