@@ -6,6 +6,7 @@ const FIRST_MS: u64 = 100;
 const LAST_MS: u64 = 5000;
 
 /// Numbers that need not be secret (`SplitMix64`).
+#[derive(Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
@@ -22,18 +23,21 @@ impl Random {
 }
 
 /// After 100 ms, then twice as late each time up to 5 s; of each wait a random half is left out.
-pub(super) struct Backoff {
+#[derive(Debug)]
+pub struct Backoff {
     random: Random,
     wait_ms: u64,
     at: Moment,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
+    /// Nothing has failed yet. Nodes with another seed try again at other times.
+    pub fn new(seed: u64) -> Self {
         Self { random: Random::new(seed), wait_ms: FIRST_MS, at: Moment::START }
     }
 
-    pub(super) fn failed(&mut self, now: Moment) {
+    /// It was tried in vain.
+    pub fn failed(&mut self, now: Moment) {
         // What fails together counts once.
         if now >= self.at {
             let half = self.wait_ms / 2;
@@ -42,12 +46,47 @@ impl Backoff {
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
+    /// It went well.
+    pub fn succeeded(&mut self) {
         self.wait_ms = FIRST_MS;
     }
 
     /// When it is tried again.
-    pub(super) fn at(&self) -> Moment {
+    pub fn at(&self) -> Moment {
         self.at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_differ() {
+        let (mut backoff, mut now) = (Backoff::new(7), Moment::START);
+        let mut wait = |backoff: &mut Backoff| {
+            backoff.failed(now);
+            let wait = backoff.at().since(now).as_millis() as u64;
+            now = backoff.at();
+            wait
+        };
+        for whole in [100, 200, 400, 800, 1600, 3200] {
+            assert!((whole / 2..=whole).contains(&wait(&mut backoff)));
+        }
+        let longest: Vec<u64> = (0..100).map(|_| wait(&mut backoff)).collect();
+        assert!(longest.iter().all(|wait| (LAST_MS / 2..=LAST_MS).contains(wait)));
+        assert!(longest.iter().any(|wait| *wait != longest[0]));
+        backoff.succeeded();
+        assert!((50..=100).contains(&wait(&mut backoff)));
+    }
+
+    #[test]
+    fn what_fails_together_counts_once() {
+        let mut backoff = Backoff::new(7);
+        let now = Moment::from_millis(1);
+        backoff.failed(now);
+        let at = backoff.at();
+        backoff.failed(now);
+        assert_eq!(backoff.at(), at);
     }
 }

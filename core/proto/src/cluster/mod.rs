@@ -3,7 +3,7 @@
 //! Without I/O: [`node::Node`] says which [`ops::Op`]s Redis is asked for and takes its [`ops::Reply`]s in; the driver carries
 //! them. Time of Redis ([`ops::StoreTime`]) orders what nodes do, never the clocks of nodes.
 
-mod backoff;
+pub mod backoff;
 mod clock;
 mod count;
 pub mod interest;

@@ -3,8 +3,8 @@
 //! What is decided is decided by [`Node`]; this carries its ops to Redis, the answers back, and its effects to the server.
 //! Nobody waits for Redis but a handshake that needs a place, for at most a second.
 
-mod backoff;
 mod connect;
+mod dice;
 mod lane;
 mod link;
 mod queue;
@@ -30,8 +30,8 @@ use wsguard_proto::config::ClusterPolicy;
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::lock::lock;
 
-use self::backoff::dice;
 use self::connect::Target;
+use self::dice::dice;
 use self::queue::Queue;
 use self::refusal::Refusal;
 pub(super) use self::seat::Entered;

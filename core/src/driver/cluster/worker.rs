@@ -8,14 +8,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep_until, timeout};
+use wsguard_proto::cluster::backoff::Backoff;
 use wsguard_proto::cluster::node::Node;
 use wsguard_proto::cluster::ops::{Effect, OpId};
 use wsguard_proto::cluster::url::Host;
 use wsguard_proto::time::Moment;
 
 use super::Shared;
-use super::backoff::{Backoff, dice};
 use super::connect::{Connected, Target};
+use super::dice::dice;
 use super::refusal::Refusal;
 use super::session::{Outcome, Session};
 use crate::driver::caught::{caught, said};
@@ -83,7 +84,7 @@ impl Worker {
             act,
             effects: Vec::new(),
             link: Link::Down(Moment::START),
-            backoff: Backoff::default(),
+            backoff: Backoff::new(dice()),
             masters: Vec::new(),
             turn: dice() as usize % 64,
             first: Some(first),
@@ -226,8 +227,13 @@ impl Worker {
         }
     }
 
+    fn try_later(&mut self) {
+        self.backoff.failed(self.clock.now());
+        self.link = Link::Down(self.backoff.at());
+    }
+
     fn refused(&mut self, why: &Refusal) {
-        self.link = Link::Down(self.clock.now().after_nanos(nanos(self.backoff.next())));
+        self.try_later();
         match (self.first.take(), why) {
             // The start fails, and says so.
             (Some(first), Refusal::Wrong(_)) => drop(first.send(Err(why.clone()))),
@@ -241,9 +247,8 @@ impl Worker {
     }
 
     fn lost(&mut self, why: &str) {
-        let now = self.clock.now();
-        self.link = Link::Down(now.after_nanos(nanos(self.backoff.next())));
-        self.node.disconnected(now, &mut self.effects);
+        self.try_later();
+        self.node.disconnected(self.clock.now(), &mut self.effects);
         self.complain(why);
     }
 
@@ -284,7 +289,7 @@ impl Worker {
         if !is_reachable {
             return;
         }
-        self.backoff.reset();
+        self.backoff.succeeded();
         let (url, what) = (&self.target.url, if self.was_up { "is back" } else { "connected" });
         said(|| tracing::info!(target: "wsguard", "cluster: {url} {what}"));
         (self.told, self.was_up) = (None, true);

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::buckets::Fake;
 use crate::bans::Subject;
 use crate::cluster::interest::Interest;
-use crate::cluster::node::{Node, OpId, Settings};
+use crate::cluster::node::{Node, Settings};
 use crate::cluster::ops::{
-    Effect, Entry, Kind, Level, LogId, Message, NodeId, Op, Ownership, Reply, Request, StoreTime, Topic, UserFull,
+    Effect, Entry, Kind, Level, LogId, Message, NodeId, Op, OpId, Ownership, Reply, Request, StoreTime, Topic, UserFull,
 };
 use crate::cluster::wire::{What, encode};
 use crate::time::Moment;

@@ -7,8 +7,8 @@ use super::buckets::Fake;
 use super::store::Store;
 use crate::bans::Subject;
 use crate::cluster::interest::Interest;
-use crate::cluster::node::{Node, OpId, Settings};
-use crate::cluster::ops::{Effect, Kind, Message, NodeId, Op, Reply, Request, Topic};
+use crate::cluster::node::{Node, Settings};
+use crate::cluster::ops::{Effect, Kind, Message, NodeId, Op, OpId, Reply, Request, Topic};
 use crate::time::Moment;
 
 pub(super) const LEASE_MS: u64 = 4000;
