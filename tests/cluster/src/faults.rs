@@ -9,6 +9,7 @@ use wsguard_test_support::honest::{Honest, Seen};
 use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::process::Signal;
+use wsguard_test_support::setup::Setup;
 
 use crate::ground::{
     BACK, Ground, LEASE, SLACK, broadcast, client, done, down, hears, hears_nothing, is_up, knock, let_in, member,
@@ -44,7 +45,7 @@ impl Calm {
 }
 
 /// A member of the lobby on each node.
-pub(crate) fn lobby(nodes: &[Host]) -> Outcome<Vec<Client>> {
+fn lobby(nodes: &[Host]) -> Outcome<Vec<Client>> {
     nodes.iter().map(|node| member(node, "alice", "lobby")).collect()
 }
 
@@ -56,6 +57,20 @@ pub(crate) fn crosses(nodes: &mut [Host], members: &mut [Client]) -> Outcome<Dur
         slowest = slowest.max(took);
     }
     Ok(slowest)
+}
+
+/// Three nodes, and a member of the lobby on each of them that hears all.
+pub(crate) fn talking(ground: &Ground, setup: impl Fn(usize) -> Setup) -> Outcome<(Vec<Host>, Vec<Client>)> {
+    let mut nodes = ground.nodes(3, setup)?;
+    let mut members = lobby(&nodes)?;
+    crosses(&mut nodes, &mut members)?;
+    Ok((nodes, members))
+}
+
+/// The first node bans carol, and the last one knows.
+pub(crate) fn ban_carol(nodes: &mut [Host]) -> Outcome<()> {
+    done(&mut nodes[0], &json!({"do": "ban", "user": "carol", "for_ms": 600_000}))?;
+    until("carol is banned", BACK, || Ok(knock(&nodes[2].target, "carol")?.0.status == 403)).map(drop)
 }
 
 /// What Redis has of a node, but for its log, which has an end of its own.
@@ -143,11 +158,8 @@ pub(crate) fn node_drains(ground: &Ground) -> Outcome<String> {
 /// Redis is killed and starts empty: nodes go on alone meanwhile, count what they drop, and then all is as before.
 pub(crate) fn redis_restarts(ground: &Ground) -> Outcome<String> {
     let mut redis = Redis::start()?;
-    let mut nodes = ground.nodes(3, |_| seated(&url(&redis)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
-    done(&mut nodes[0], &json!({"do": "ban", "user": "carol", "for_ms": 600_000}))?;
-    until("carol is banned", BACK, || Ok(knock(&nodes[2].target, "carol")?.0.status == 403))?;
+    let (mut nodes, mut members) = talking(ground, |_| seated(&url(&redis)))?;
+    ban_carol(&mut nodes)?;
     let calm = Calm::on(&nodes)?;
     redis.kill();
     let noticed = nodes.iter_mut().map(down).collect::<Outcome<Vec<_>>>()?;
@@ -187,9 +199,7 @@ pub(crate) fn redis_restarts(ground: &Ground) -> Outcome<String> {
 /// Redis is stopped with its sockets open.
 pub(crate) fn redis_paused(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
-    let mut nodes = ground.nodes(3, |_| seated(&url(&redis)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) = talking(ground, |_| seated(&url(&redis)))?;
     let calm = Calm::on(&nodes)?;
     redis.pause()?;
     let paused = Instant::now();
@@ -216,9 +226,7 @@ pub(crate) fn redis_paused(ground: &Ground) -> Outcome<String> {
 /// Redis has no memory left: it is as if it were away, until it has some.
 pub(crate) fn redis_full(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
-    let mut nodes = ground.nodes(3, |_| seated(&url(&redis)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) = talking(ground, |_| seated(&url(&redis)))?;
     let calm = Calm::on(&nodes)?;
     redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
     let noticed = nodes.iter_mut().map(down).collect::<Outcome<Vec<_>>>()?;
@@ -239,9 +247,8 @@ pub(crate) fn redis_full(ground: &Ground) -> Outcome<String> {
 fn one_cut_off(ground: &Ground, manner: Manner) -> Outcome<String> {
     let redis = Redis::start()?;
     let tap = Tap::before(redis.port)?;
-    let mut nodes = ground.nodes(3, |number| seated(&if number == 2 { through(&tap) } else { url(&redis) }))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) =
+        talking(ground, |number| seated(&if number == 2 { through(&tap) } else { url(&redis) }))?;
     let calm = Calm::on(&nodes)?;
     tap.set(manner);
     let cut = Instant::now();
@@ -283,9 +290,7 @@ pub(crate) fn network_silent(ground: &Ground) -> Outcome<String> {
 pub(crate) fn network_slow(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
     let tap = Tap::before(redis.port)?;
-    let mut nodes = ground.nodes(3, |_| seated(&through(&tap)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) = talking(ground, |_| seated(&through(&tap)))?;
     let calm = Calm::on(&nodes)?;
     tap.set(Manner::Delay(Duration::from_millis(150)));
     for number in 0..50 {
@@ -316,11 +321,8 @@ pub(crate) fn network_slow(ground: &Ground) -> Outcome<String> {
 /// FLUSHALL: what nodes have of their own is in Redis again, and bans that any node knows hold on.
 pub(crate) fn flushed(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
-    let mut nodes = ground.nodes(3, |_| seated(&url(&redis)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
-    done(&mut nodes[0], &json!({"do": "ban", "user": "carol", "for_ms": 600_000}))?;
-    until("carol is banned", BACK, || Ok(knock(&nodes[2].target, "carol")?.0.status == 403))?;
+    let (mut nodes, mut members) = talking(ground, |_| seated(&url(&redis)))?;
+    ban_carol(&mut nodes)?;
     let calm = Calm::on(&nodes)?;
     redis.ask(&["FLUSHALL"])?;
     let flushed = Instant::now();
@@ -392,9 +394,8 @@ fn heard_again(nodes: &mut [Host], member: &mut Client) -> Outcome<Duration> {
 pub(crate) fn deaf(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
     let tap = Tap::before(redis.port)?;
-    let mut nodes = ground.nodes(3, |number| policy(&if number == 2 { through(&tap) } else { url(&redis) }))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) =
+        talking(ground, |number| policy(&if number == 2 { through(&tap) } else { url(&redis) }))?;
     let calm = Calm::on(&nodes)?;
     let before = tap.accepted();
     tap.deafen();
@@ -412,9 +413,7 @@ pub(crate) fn deaf(ground: &Ground) -> Outcome<String> {
 /// `CLIENT KILL TYPE pubsub`, five times.
 pub(crate) fn subscriptions_killed(ground: &Ground) -> Outcome<String> {
     let redis = Redis::start()?;
-    let mut nodes = ground.nodes(3, |_| policy(&url(&redis)))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
+    let (mut nodes, mut members) = talking(ground, |_| policy(&url(&redis)))?;
     let calm = Calm::on(&nodes)?;
     let mut slowest = Duration::ZERO;
     for _ in 0..5 {

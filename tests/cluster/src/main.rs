@@ -19,12 +19,11 @@ mod tap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Parser;
 use wsguard_test_support::ensure;
 use wsguard_test_support::outcome::Outcome;
-use wsguard_test_support::suite::HOSTS;
+use wsguard_test_support::suite::{HOSTS, Tally};
 
 use ground::Ground;
 
@@ -128,23 +127,9 @@ fn run_all(arguments: &Arguments) -> Outcome<bool> {
     if arguments.figures {
         return figures::print(&ground).map(|()| true);
     }
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     for test in tests {
-        let began = Instant::now();
-        let outcome = (test.run)(&ground);
-        let seconds = began.elapsed().as_secs_f64();
-        let (mark, note) = match outcome {
-            Ok(note) => {
-                passed += 1;
-                ("ok  ", note)
-            }
-            Err(failure) => {
-                failed += 1;
-                ("FAIL", failure.to_string())
-            }
-        };
-        println!("{mark} {:26} {seconds:5.1} s  {}: {note}", test.name, test.promise);
+        tally.run(&format!("{:26}", test.name), &format!("{}: ", test.promise), || (test.run)(&ground));
     }
-    println!("{passed} passed, {failed} failed, on {}", arguments.host.join(", "));
-    Ok(failed == 0 && passed > 0)
+    Ok(tally.end(&format!(", on {}", arguments.host.join(", "))))
 }

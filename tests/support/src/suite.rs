@@ -80,28 +80,48 @@ fn run_all(program: &str, tests: &[Test], once: &[Test], arguments: &Arguments) 
     }
     let scratch = tempfile::Builder::new().prefix(program).tempdir()?;
     let descriptors = raise_descriptor_limit()?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     for host in arguments.host.clone().map_or_else(|| there(&arguments.hosts), Ok)? {
         let certs = Certs::create(scratch.path())?;
         let run = arguments.hosts.join(&host).join("run");
         let ground = Ground { run, certs, scratch: scratch.path().to_owned(), descriptors };
         for test in tests.iter().copied().chain(once.drain(..)) {
-            let began = Instant::now();
-            let outcome = (test.run)(&ground);
-            let seconds = began.elapsed().as_secs_f64();
-            let (mark, note) = match outcome {
-                Ok(note) => {
-                    passed += 1;
-                    ("ok  ", note)
-                }
-                Err(failure) => {
-                    failed += 1;
-                    ("FAIL", failure.to_string())
-                }
-            };
-            println!("{mark} {host:7} {:4} {:24} {seconds:5.1} s  {note}", test.threat, test.name);
+            tally.run(&format!("{host:7} {:4} {:24}", test.threat, test.name), "", || (test.run)(&ground));
         }
     }
-    println!("{passed} passed, {failed} failed");
-    Ok(failed == 0 && passed > 0)
+    Ok(tally.end(""))
+}
+
+/// How tests went, told as each ends.
+#[derive(Debug, Default)]
+pub struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Runs one, and prints how it went: `title`, the time it took, and behind `about` what it says.
+    pub fn run(&mut self, title: &str, about: &str, test: impl FnOnce() -> Outcome<String>) {
+        let began = Instant::now();
+        let outcome = test();
+        let seconds = began.elapsed().as_secs_f64();
+        let (mark, note) = match outcome {
+            Ok(note) => {
+                self.passed += 1;
+                ("ok  ", note)
+            }
+            Err(failure) => {
+                self.failed += 1;
+                ("FAIL", failure.to_string())
+            }
+        };
+        println!("{mark} {title} {seconds:5.1} s  {about}{note}");
+    }
+
+    /// Prints how many passed; whether any did, and all of them.
+    pub fn end(self, on: &str) -> bool {
+        let Self { passed, failed } = self;
+        println!("{passed} passed, {failed} failed{on}");
+        failed == 0 && passed > 0
+    }
 }

@@ -9,18 +9,15 @@ use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::Outcome;
 
 use super::{Sharded, Watched};
-use crate::faults::{Calm, crosses, lobby};
-use crate::ground::{BACK, Ground, client, done, knock, let_in, room_settled, up};
+use crate::faults::{Calm, ban_carol, crosses, talking};
+use crate::ground::{BACK, Ground, client, knock, let_in, room_settled, up};
 use crate::limits::{SEATS, all_taken, seated};
 use crate::redis::until;
 
 /// Three nodes, alice on each of them, carol banned, and honest clients.
 fn begin(ground: &Ground, url: &str) -> Outcome<(Vec<Host>, Vec<Client>, Calm)> {
-    let mut nodes = ground.nodes(3, |_| seated(url))?;
-    let mut members = lobby(&nodes)?;
-    crosses(&mut nodes, &mut members)?;
-    done(&mut nodes[0], &json!({"do": "ban", "user": "carol", "for_ms": 600_000}))?;
-    until("carol is banned", BACK, || Ok(knock(&nodes[2].target, "carol")?.0.status == 403))?;
+    let (mut nodes, members) = talking(ground, |_| seated(url))?;
+    ban_carol(&mut nodes)?;
     let calm = Calm::on(&nodes)?;
     Ok((nodes, members, calm))
 }
