@@ -21,8 +21,7 @@ from conftest import ORIGIN, Run
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from wsguard import ConfigError, _asgi_core, _asgi_policy, _asgi_transport, _log
-from wsguard import uvicorn as wsguard_uvicorn
+from wsguard import _asgi_core, _asgi_transport, _log
 from wsguard.uvicorn import guard
 
 App = Callable[[Any, Any, Any], Any]
@@ -705,45 +704,6 @@ def test_a_start_that_fails_is_not_tried_for_every_peer(run: Run, monkeypatch: p
     run(main)
 
 
-def test_uvicorns_options_only_tighten() -> None:
-    def worker(stated: Any, **config: Any) -> Any:
-        return _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, **config))
-
-    assert worker({}, ws_max_size=1000)["max_message_bytes"] == 1000
-    assert worker({"max_message_bytes": 100}, ws_max_size=1000)["max_message_bytes"] == 100
-    assert "max_message_bytes" not in worker({}, ws_max_size=1 << 24)
-    routes = worker({"routes": {"/a": {"max_message_bytes": 5000}, "/b": {}}}, ws_max_size=1000)["routes"]
-    assert routes == {"/a": {"max_message_bytes": 1000}, "/b": {}}
-    pings = worker({"ping_interval_ms": 0, "idle_timeout_ms": 0}, ws_ping_interval=5, ws_ping_timeout=3)
-    assert (pings["ping_interval_ms"], pings["idle_timeout_ms"]) == (5000, 8000)
-    assert "ping_interval_ms" not in worker({}, ws_ping_interval=None)
-    quick = worker({}, ws_ping_interval=0.5, ws_ping_timeout=0.1)
-    assert (quick["ping_interval_ms"], quick["idle_timeout_ms"]) == (500, 1500)
-    assert worker({}, forwarded_allow_ips="10.0.0.0/8, ::1,unix:")["trusted_proxies"] == ["10.0.0.0/8", "::1"]
-    assert "trusted_proxies" not in worker({}, proxy_headers=False)
-
-
-def test_workers_cannot_share_the_port_of_the_metrics() -> None:
-    stated: Any = {"admin_listen": "127.0.0.1:9100"}
-    _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None))
-    with pytest.raises(ConfigError, match="admin_listen: uvicorn runs 2 workers"):
-        _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, workers=2))
-
-
-def test_uvicorns_switch_only_turns_compression_off() -> None:
-    def worker(stated: Any, **config: Any) -> Any:
-        return _asgi_policy.of_worker(stated, uvicorn.Config(echo, log_config=None, **config))
-
-    stated = {"compression": {"level": 9}, "routes": {"/a": {"compression": {}}, "/b": {}}}
-    on = worker(stated)
-    assert (on["compression"], on["routes"]) == (stated["compression"], stated["routes"])
-    assert "compression" not in worker({})
-    off = worker(stated, ws_per_message_deflate=False)
-    assert "compression" not in off and off["routes"] == {"/a": {}, "/b": {}}
-    # The next worker begins with the policy as it was stated.
-    assert stated["compression"] == {"level": 9} and worker(stated) == on
-
-
 @pytest.mark.parametrize("is_on", [True, False])
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_messages_are_compressed(run: Run, http: str, tmp_path: Path, is_on: bool, is_tls: bool) -> None:
@@ -774,38 +734,3 @@ def test_messages_are_compressed(run: Run, http: str, tmp_path: Path, is_on: boo
                 assert await client.recv() == "wsguard " * 1000
 
     run(main)
-
-
-@pytest.mark.parametrize(
-    "stated, option",
-    [
-        ({"listen": "127.0.0.1:1"}, "listen"),
-        ({"tls": {"certificate": "a", "key": "b"}}, "tls"),
-        ({"auth": "callback"}, "auth"),
-        ({"routes": {"/a": {"auth": "callback"}}}, "routes./a.auth"),
-        ({"origins": []}, "origins"),
-        ({"no_option": 1}, "no_option"),
-    ],
-)
-def test_what_is_no_policy_here_is_an_error_at_once(stated: Any, option: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        policy(**stated)
-    assert error.value.option == option
-
-
-def test_the_policy_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delitem(vars(wsguard_uvicorn), "Protocol", raising=False)
-    monkeypatch.delenv("WSGUARD_POLICY", raising=False)
-    config = uvicorn.Config(echo, ws="wsguard.uvicorn:Protocol", log_config=None)
-    with pytest.raises(ConfigError, match=r"WSGUARD_POLICY.*origins and auth"):
-        config.load()
-    file = tmp_path / "policy.json"
-    file.write_text('{"origins": ["https://app.example"]}')
-    monkeypatch.setenv("WSGUARD_POLICY", str(file))
-    with pytest.raises(ConfigError, match="auth"):
-        config.load()
-    file.write_text('{"origins": ["https://app.example"], "auth": "none"}')
-    config.load()
-    assert config.ws_protocol_class is wsguard_uvicorn.Protocol
-    assert wsguard_uvicorn.Protocol.policy["protocol"] == "raw"
-    monkeypatch.delitem(vars(wsguard_uvicorn), "Protocol")
