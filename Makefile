@@ -179,5 +179,5 @@ docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 ready: fmt-check structure lint docs removals-check test
-	$(MAKE) autobahn FAST=1
+	$(MAKE) -o hosts autobahn FAST=1
 	$(MAKE) fuzz SECONDS=60

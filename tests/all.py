@@ -2,9 +2,11 @@
 """Runs the parts of `make test` one after another: says which part runs, how long it took, and ends with a summary.
 
 A part that fails does not keep the others from running, but for the build of the hosts, without which nothing runs.
+A part that is not done after LIMIT_MINUTES has failed: what of it still ran is named and killed.
 Usage: all.py [PART...]; exit 1 when a part failed.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +32,28 @@ PARTS = {
 }
 
 
+LIMIT_MINUTES = 25
+
+
+def run(part, hosts_are_built):
+    """Whether a part passed."""
+    command = ["make", "--no-print-directory", *(["-o", "hosts"] if hosts_are_built else []), part]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait(LIMIT_MINUTES * 60) == 0
+    except subprocess.TimeoutExpired:
+        print(f"== {part} is not done after {LIMIT_MINUTES} minutes; of it there still run:", flush=True)
+        subprocess.run(["ps", "-o", "pid,etime,args", "-g", str(process.pid)])
+        return False
+    finally:
+        # However it ended, and at Ctrl-C too: nothing of it goes on.
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
 def spent(seconds):
     return f"{int(seconds) // 60} min {int(seconds) % 60:02} s" if seconds >= 60 else f"{seconds:.0f} s"
 
@@ -37,12 +61,15 @@ def spent(seconds):
 def main():
     # By nohup it is ignored, and would be by the servers that are to read their policy again at it.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # As Ctrl-C: the running part ends with this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parts = sys.argv[1:] or list(PARTS)
-    done = []
+    done, hosts_are_built = [], False
     for number, part in enumerate(parts, 1):
         print(f"\n== {number}/{len(parts)} {part}: {PARTS[part]}", flush=True)
         began = time.monotonic()
-        failed = subprocess.run(["make", "--no-print-directory", part]).returncode
+        failed = not run(part, hosts_are_built)
+        hosts_are_built |= part == "hosts" and not failed
         done.append((part, failed, time.monotonic() - began))
         print(f"== {part} {'FAILED' if failed else 'passed'} after {spent(done[-1][2])}", flush=True)
         if failed and part == "hosts":

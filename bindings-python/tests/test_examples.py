@@ -48,6 +48,7 @@ def process_of(path: Path, *arguments: str, **environment: str) -> Iterator[subp
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "LISTEN": "127.0.0.1:0", **environment},
+        start_new_session=True,
     )
     try:
         yield process
@@ -55,8 +56,10 @@ def process_of(path: Path, *arguments: str, **environment: str) -> Iterator[subp
         _, errors = process.communicate(timeout=20)
         assert "Traceback" not in errors, errors
     finally:
-        process.kill()
-        process.communicate()
+        # Its workers too: one that is left holds the pipes open, and `communicate` would wait for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=20)
 
 
 def address(out: IO[str]) -> str:

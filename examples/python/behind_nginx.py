@@ -62,7 +62,8 @@ def work(index: int) -> None:
     # `run` would drain at SIGTERM by itself; the jitter keeps clients from all coming back in one moment.
     signal.signal(signal.SIGTERM, lambda *_: server.drain(timeout_ms=10_000, jitter_ms=5_000))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
-    server.run(started=lambda: print(f"worker {index} listens on {server.address}", flush=True))
+    # In one write, so that two workers' lines do not run into one.
+    server.run(started=lambda: print(f"worker {index} listens on {server.address}\n", end="", flush=True))
 
 
 def main() -> None:

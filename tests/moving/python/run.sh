@@ -13,4 +13,5 @@ CARGO_TARGET_DIR=$target "$here/../../../bindings-python/build.sh" --wheel "$whe
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheels"/*.whl
 cd "$here"
-"$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"
+"$venv/bin/python" -m pytest -q -p no:cacheprovider \
+  -o faulthandler_timeout=120 -o faulthandler_exit_on_timeout=true "$@"
