@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod doctor;
 mod outcome;
+mod reach;
 mod serve;
 mod token;
 
