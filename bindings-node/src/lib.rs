@@ -5,6 +5,7 @@
 
 mod adopt;
 mod authenticate;
+mod command;
 mod commands;
 mod connections;
 mod counts;

@@ -7,6 +7,7 @@ mod auth;
 mod auth_tasks;
 mod awaiting;
 mod bounds;
+mod command;
 mod connection;
 mod connection_methods;
 mod connections;
@@ -89,6 +90,8 @@ mod _wsguard {
     use super::adopted::Pipe;
     #[pymodule_export]
     use super::awaiting::{Awaiting, Done};
+    #[pymodule_export]
+    use super::command::command;
     #[pymodule_export]
     use super::connection::Connection;
     #[pymodule_export]

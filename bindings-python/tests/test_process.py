@@ -507,31 +507,6 @@ def test_a_second_interpreter_is_refused() -> None:
     assert told.startswith("refused:") and "subinterpreters" in told
 
 
-def test_python_m_wsguard_check(tmp_path: Any) -> None:
-    policy = tmp_path / "policy.json"
-
-    def check(stated: str) -> subprocess.CompletedProcess[str]:
-        policy.write_text(stated)
-        return subprocess.run(
-            [sys.executable, "-m", "wsguard", "check", str(policy)], capture_output=True, text=True, timeout=30
-        )
-
-    good = check(json.dumps({"origins": ["https://a.example"], "auth": "none"}))
-    assert good.returncode == 0 and "origins=https://a.example" in good.stdout
-    for stated, told in (
-        ("{}", "missing_option: origins: "),
-        ('{"orgins": []}', "unknown_option: orgins: "),
-        ("{", "invalid_option: options: "),
-    ):
-        bad = check(stated)
-        assert bad.returncode == 2 and told in bad.stderr and not bad.stdout, bad
-    policy.unlink()
-    ended = subprocess.run(
-        [sys.executable, "-m", "wsguard", "check", str(policy)], capture_output=True, text=True, timeout=30
-    )
-    assert ended.returncode == 2 and "policy.json" in ended.stderr
-
-
 def test_the_log_in_logging() -> None:
     told = succeeds("""
         import logging

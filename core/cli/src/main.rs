@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(wsguard_cli::run(std::env::args_os()))
+    ExitCode::from(wsguard_cli::run("wsguard", std::env::args_os()))
 }

@@ -129,6 +129,24 @@ pub(crate) fn stamp(unix_s: u64) -> Stamp {
     format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// From when until when a certificate is valid, in seconds since the Unix epoch, as far as it says so.
+pub(crate) fn validity_unix_s(certificate: &[u8]) -> (Option<u64>, Option<u64>) {
+    validity(certificate).map_or((None, None), |(from, until)| (unix_s(&from), unix_s(&until)))
+}
+
+/// The names of issuer and subject, as they are encoded (RFC 5280 sections 4.1.2.4 and 4.1.2.6).
+pub(crate) fn parties(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (certificate, _) = expect(SEQUENCE, certificate)?;
+    let (to_be_signed, _) = expect(SEQUENCE, certificate)?;
+    let rest = expect(CONTEXT_0, to_be_signed).map_or(to_be_signed, |(_, rest)| rest);
+    let (_, rest) = expect(INTEGER, rest)?;
+    let (_, rest) = expect(SEQUENCE, rest)?;
+    let (issuer, rest) = expect(SEQUENCE, rest)?;
+    let (_, rest) = expect(SEQUENCE, rest)?;
+    let (subject, _) = expect(SEQUENCE, rest)?;
+    Some((issuer, subject))
+}
+
 /// When a certificate expires, in seconds since the Unix epoch.
 pub(crate) fn expires_at(certificate: &[u8]) -> Option<u64> {
     unix_s(&validity(certificate)?.1)
@@ -220,7 +238,7 @@ mod tests {
             let len = der.len();
             der[at % len] = byte;
             der.truncate(1 + end % len);
-            let _ = (untimely(&der, "20260101000000"), pkcs8(&der), pkcs1(&der), sec1(&der));
+            let _ = (parties(&der), untimely(&der, "20260101000000"), pkcs8(&der), pkcs1(&der), sec1(&der));
         }
     }
 }

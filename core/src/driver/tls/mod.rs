@@ -1,9 +1,11 @@
 //! TLS by rustls: certificates from PEM text or files, client certificates, reload.
 
 mod der;
+mod examined;
 mod server_name;
 mod stream;
 
+pub use examined::{CertificateFacts, examine_tls};
 pub(super) use stream::TlsStream;
 
 use self::server_name::NotesServerName;
@@ -135,6 +137,12 @@ fn certificates(
         }
     }
     Ok(found.into_iter().map(CertificateDer::from).collect())
+}
+
+/// The server's own certificate.
+fn first_certificate(options: &TlsOptions) -> Result<CertificateDer<'static>, ConfigError> {
+    let mut found = certificates("tls.cert", &options.cert, &mut Vec::new())?.into_iter();
+    found.next().ok_or_else(|| ConfigError::invalid("tls.cert", "holds no PEM certificate"))
 }
 
 /// The first private key of a PEM text.

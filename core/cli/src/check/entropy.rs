@@ -1,0 +1,126 @@
+//! Whether a secret looks like one that a machine drew, or like one that somebody typed.
+
+/// What is weak about a secret, in words; `None`: nothing that can be seen.
+///
+/// It judges the text, not how it came about: 16 random bytes in hexadecimal or base64 pass, words and patterns do not.
+pub(crate) fn weakness(secret: &str) -> Option<&'static str> {
+    let bytes = secret.as_bytes();
+    if bytes.len() < 16 {
+        return Some("is shorter than 16 bytes, and can be guessed");
+    }
+    if is_example(secret) {
+        return Some("is made of words that examples and lists of passwords have");
+    }
+    if repeats(bytes) {
+        return Some("repeats itself");
+    }
+    if follows_a_sequence(bytes) {
+        return Some("follows the alphabet, the digits or the keyboard");
+    }
+    (bits(bytes) < 56.0).then_some("has few different letters for its length")
+}
+
+/// Words that stand for "put a secret here", or head every list of passwords. A random text has one of eight letters by chance
+/// once in 2^40; the shorter ones have to be most of it.
+fn is_example(secret: &str) -> bool {
+    let plain: String = secret.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+    let long = [
+        "changeme",
+        "password",
+        "yoursecret",
+        "mysecret",
+        "supersecret",
+        "example",
+        "qwertyui",
+        "letmein",
+        "placeholder",
+    ];
+    let short =
+        ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "a", "super", "very"];
+    if long.iter().any(|word| plain.contains(word)) {
+        return true;
+    }
+    let rest = short.iter().fold(plain.clone(), |rest, word| rest.replace(word, ""));
+    rest.len() * 2 <= plain.len()
+}
+
+/// Whether a beginning of at most half its length is all there is to it.
+fn repeats(bytes: &[u8]) -> bool {
+    (1..=bytes.len() / 2).any(|period| bytes.iter().zip(&bytes[period..]).all(|(one, next)| one == next))
+}
+
+/// Whether two thirds of the letters are what one would type next.
+fn follows_a_sequence(bytes: &[u8]) -> bool {
+    const ROWS: [&[u8]; 5] = [b"qwertyuiop", b"asdfghjkl", b"zxcvbnm", b"1234567890", b"9abcdef0"];
+    let is_next = |pair: &[u8]| {
+        let (one, two) = (pair[0].to_ascii_lowercase(), pair[1].to_ascii_lowercase());
+        two == one
+            || two == one.wrapping_add(1)
+            || one == two.wrapping_add(1)
+            || ROWS.iter().any(|row| row.windows(2).any(|next| next == [one, two]))
+    };
+    let next = bytes.windows(2).filter(|pair| is_next(pair)).count();
+    next * 3 >= (bytes.len() - 1) * 2
+}
+
+/// Shannon's entropy of the letters, times their number: an upper bound that patterns do not lower.
+fn bits(bytes: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let len = bytes.len() as f64;
+    let of = |count: &u32| if *count == 0 { 0.0 } else { -(f64::from(*count) / len).log2() * f64::from(*count) };
+    counts.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_drew_passes() {
+        for good in [
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "kX2/9sLpQ0vTz7Wb/3cYhJ4mNdRf8AeGuVo1iSxPqKw",
+            "3q2+7wEjRWeJq83v",
+            "correct horse battery staple and more",
+            "d1f8c0a2-5b7e-4f39-9c64-0e8ab3d27f15",
+        ] {
+            assert_eq!(weakness(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_typed_does_not() {
+        for (bad, word) in [
+            ("", "shorter"),
+            ("s3cret", "shorter"),
+            ("change-me-change-me", "words"),
+            ("my-super-secret-key", "words"),
+            ("secret-token-test-key", "words"),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "repeats"),
+            ("xk3fxk3fxk3fxk3fxk3f", "repeats"),
+            ("0123456789abcdef0123456789abcdeg", "follows"),
+            ("qwertyuiopasdfghjkl", "words"),
+            ("1234567890123456789x", "follows"),
+            ("xxyyxyxyyxxyxyxyxxyyx", "follows"),
+            ("kqkqvkvvqkqvvkqqkvvk", "few"),
+        ] {
+            assert!(weakness(bad).is_some_and(|why| why.contains(word)), "{bad}: {:?}", weakness(bad));
+        }
+    }
+
+    /// A false alarm on a real secret would teach people to ignore the command.
+    #[test]
+    fn random_secrets_are_hardly_ever_suspected() {
+        use base64::Engine as _;
+        let mut suspected = 0;
+        for _ in 0..2000 {
+            let mut bytes = [0; 16];
+            aws_lc_rs::rand::fill(&mut bytes).unwrap();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+            suspected += [hex, base64].iter().filter(|text| weakness(text).is_some()).count();
+        }
+        assert_eq!(suspected, 0);
+    }
+}

@@ -1,0 +1,83 @@
+//! What `check` asks of the machine: the time, the memory, the modes of files with keys, the certificate.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use wsguard::binding::{CertificateFacts, Error, examine_tls};
+
+use crate::policy::Read;
+
+/// A file with a secret in it that others than its owner reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// The option that names it.
+    pub(crate) option: String,
+    pub(crate) path: String,
+    /// Everybody on this machine can read it.
+    pub(crate) is_readable: bool,
+    /// Somebody else can write it.
+    pub(crate) is_writable: bool,
+}
+
+/// What the warnings are judged by, beside the policy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) now_unix_s: u64,
+    /// The memory of this machine in bytes, where it says so.
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) open_files: Vec<OpenFile>,
+    pub(crate) certificate: Option<CertificateFacts>,
+}
+
+impl Facts {
+    /// Asks.
+    ///
+    /// # Errors
+    /// `tls` cannot be used: a server would not start.
+    pub(crate) fn of(read: &Read, policy_file: Option<&Path>) -> Result<Self, Error> {
+        let certificate = read.options.tls.as_ref().map(examine_tls).transpose()?;
+        Ok(Self {
+            now_unix_s: now_unix_s(),
+            memory_bytes: memory_bytes(),
+            open_files: open_files(&read.stated, policy_file),
+            certificate,
+        })
+    }
+}
+
+pub(crate) fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The private key, and the policy itself where it holds secrets.
+fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
+    let key = stated.pointer("/tls/key").and_then(Value::as_str).filter(|text| !text.contains("-----BEGIN"));
+    let key = key.map(|path| ("tls.key".to_owned(), Path::new(path).to_owned()));
+    let own =
+        policy_file.filter(|_| super::shown::holds_secrets(stated)).map(|path| ("options".to_owned(), path.to_owned()));
+    let look = |(option, path): (String, std::path::PathBuf)| {
+        let (is_readable, is_writable) = modes(&path)?;
+        let path = crate::terminal::harmless(&path.display().to_string(), 256);
+        (is_readable || is_writable).then_some(OpenFile { option, path, is_readable, is_writable })
+    };
+    key.into_iter().chain(own).filter_map(look).collect()
+}
+
+#[cfg(unix)]
+fn modes(path: &Path) -> Option<(bool, bool)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    Some((mode & 0o004 != 0, mode & 0o022 != 0))
+}
+
+#[cfg(not(unix))]
+fn modes(_: &Path) -> Option<(bool, bool)> {
+    None
+}

@@ -1,0 +1,44 @@
+//! What `check` warns of.
+
+use serde_json::{Value, json};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// Worth knowing; often meant so.
+    Low,
+    /// Weakens a protection.
+    Medium,
+    /// Takes a protection away, or keeps clients out.
+    High,
+}
+
+impl Severity {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+        }
+    }
+}
+
+/// One warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    /// Its stable name, for those who read `--json`.
+    pub(crate) id: &'static str,
+    /// The path of the option.
+    pub(crate) option: String,
+    /// What is the matter.
+    pub(crate) what: String,
+    /// What to write instead.
+    pub(crate) instead: String,
+}
+
+impl Finding {
+    pub(crate) fn json(&self) -> Value {
+        json!({"severity": self.severity.name(), "id": self.id, "option": self.option, "what": self.what, "instead": self.instead})
+    }
+}

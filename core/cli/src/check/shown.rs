@@ -1,0 +1,128 @@
+//! A policy as it may be shown: every option with what it is, and of a secret its length alone.
+
+use serde_json::{Map, Value, json};
+use wsguard::binding::{Options, Section, Shape};
+
+/// The members of an object of options, secrets replaced.
+pub(crate) fn members(given: &Map<String, Value>, section: &'static Section) -> Map<String, Value> {
+    let shown = given.iter().map(|(name, value)| {
+        let shown = match section.find(name) {
+            Some(option) if option.is_secret() => secret(name, value),
+            Some(option) => inside(value, &option.shape),
+            None => value.clone(),
+        };
+        (name.clone(), shown)
+    });
+    shown.collect()
+}
+
+fn inside(value: &Value, shape: &'static Shape) -> Value {
+    match (value, shape) {
+        (Value::Array(items), Shape::List { item, .. }) => {
+            Value::Array(items.iter().map(|one| inside(one, item)).collect())
+        }
+        (Value::Object(items), Shape::Map { item, .. }) => {
+            Value::Object(items.iter().map(|(name, one)| (name.clone(), inside(one, item))).collect())
+        }
+        (Value::Object(given), Shape::Section { section, .. } | Shape::Ways { section, .. }) => {
+            Value::Object(members(given, section))
+        }
+        (Value::Object(given), Shape::Route(_)) => Value::Object(members(given, Options::table())),
+        (other, _) => other.clone(),
+    }
+}
+
+/// What is said in place of a secret.
+fn secret(name: &str, value: &Value) -> Value {
+    match value {
+        Value::Null => Value::Null,
+        Value::String(text) if text.contains("-----BEGIN") => json!(format!("[PEM, {} bytes]", text.len())),
+        // Only where it is one: a key that lost its BEGIN line must not be taken for a path.
+        Value::String(text) if text.len() <= 512 && std::path::Path::new(text).is_file() => json!(text),
+        Value::String(text) if name == "sha256" => json!(format!("[SHA-256, {} digits]", text.len())),
+        Value::String(text) if matches!(name, "url" | "jwks_url") => json!(without_credentials(text)),
+        Value::String(text) => json!(format!("[secret, {} bytes]", text.len())),
+        Value::Object(keys) => json!(format!("[{} members]", keys.len())),
+        Value::Array(keys) => json!(format!("[{} keys]", keys.len())),
+        _ => json!("[secret]"),
+    }
+}
+
+/// Scheme and hosts of a URL: neither user and password, nor a query.
+fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "[a URL]".to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let path = rest[end..].split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{hosts}{path}")
+}
+
+/// Whether a policy holds a secret itself, not only the path of one.
+pub(crate) fn holds_secrets(stated: &Value) -> bool {
+    let Some(given) = stated.as_object() else { return false };
+    has_secret(&Value::Object(members(given, Options::table())))
+}
+
+fn has_secret(shown: &Value) -> bool {
+    match shown {
+        Value::String(text) => text.starts_with("[secret, "),
+        Value::Array(items) => items.iter().any(has_secret),
+        Value::Object(items) => items.values().any(has_secret),
+        _ => false,
+    }
+}
+
+/// Every option of the top as it counts, and whether it is the default.
+pub(crate) fn in_force(stated: &Map<String, Value>) -> Vec<(&'static str, Value, bool)> {
+    let shown = members(stated, Options::table());
+    let rows = Options::table().options.iter().filter(|option| option.name != "routes");
+    let row = |option: &'static wsguard_proto::options::OptionInfo| match shown.get(option.name) {
+        Some(value) => (option.name, value.clone(), false),
+        None => (option.name, serde_json::from_str(&option.default_json()).unwrap_or(Value::Null), true),
+    };
+    rows.map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_secret_only_its_length_is_shown() {
+        let policy = json!({
+            "auth": {"tokens": [{"token": "hunter2hunter2", "user": "alice"}, {"sha256": "ab".repeat(32), "user": "bob"}]},
+            "routes": {"/a": {"auth": {"jwt": {"algorithms": ["HS256"], "key": "0123456789", "keys": {"k": "abcabc"}, "issuer": "i"}}}},
+            "cluster": {"url": "rediss://user:pa@ss@redis.example:6379/1?x=y"},
+            "tls": {"cert": "-----BEGIN CERTIFICATE-----", "key": "no such file"},
+            "events": {"token": {"schema": {"const": "kept"}}},
+        });
+        let shown = Value::Object(members(policy.as_object().unwrap(), Options::table()));
+        assert_eq!(
+            shown["auth"]["tokens"],
+            json!([{"token": "[secret, 14 bytes]", "user": "alice"}, {"sha256": "[SHA-256, 64 digits]", "user": "bob"}])
+        );
+        let jwt = &shown["routes"]["/a"]["auth"]["jwt"];
+        assert_eq!(
+            (&jwt["key"], &jwt["keys"], &jwt["issuer"]),
+            (&json!("[secret, 10 bytes]"), &json!("[1 members]"), &json!("i"))
+        );
+        assert_eq!(shown["cluster"]["url"], "rediss://redis.example:6379/1");
+        assert_eq!(shown["tls"], json!({"cert": "[PEM, 27 bytes]", "key": "[secret, 12 bytes]"}));
+        assert_eq!(shown["events"]["token"]["schema"]["const"], "kept");
+        let text = shown.to_string();
+        for secret in ["hunter2", "0123456789", "abcabc", "pa@ss", "no such"] {
+            assert!(!text.contains(secret), "{secret}");
+        }
+        assert!(holds_secrets(&policy) && !holds_secrets(&json!({"auth": "none"})));
+    }
+
+    #[test]
+    fn every_option_is_in_force_with_its_default_marked() {
+        let stated = json!({"auth": "none", "max_fragments": 7});
+        let rows = in_force(stated.as_object().unwrap());
+        assert_eq!(rows.len(), Options::table().options.len() - 1);
+        assert!(rows.contains(&("max_fragments", json!(7), false)));
+        assert!(rows.contains(&("max_message_bytes", json!(65_536), true)));
+    }
+}

@@ -1,0 +1,83 @@
+//! The thread that writes lines: a flood of them, or a terminal that stands still, never holds the server.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::Notify;
+
+/// How many lines may wait for the terminal; more are counted and left out.
+const MAX_WAITING: usize = 1024;
+
+/// Where lines go. Dropping it writes what waits.
+pub(super) struct Out {
+    lines: Option<mpsc::SyncSender<String>>,
+    lost: Arc<AtomicU64>,
+    /// Told once nobody reads the lines any more.
+    pub(super) is_closed: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Out {
+    /// # Errors
+    /// There is no thread to have.
+    pub(super) fn start() -> io::Result<Self> {
+        let (lines, waiting) = mpsc::sync_channel(MAX_WAITING);
+        let (lost, is_closed) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
+        let thread = std::thread::Builder::new().name("wsguard-lines".into()).spawn({
+            let (lost, is_closed) = (Arc::clone(&lost), Arc::clone(&is_closed));
+            move || {
+                if write_all(&waiting, &lost, &mut io::stdout()).is_err() {
+                    is_closed.notify_one();
+                }
+            }
+        })?;
+        Ok(Self { lines: Some(lines), lost, is_closed, thread: Some(thread) })
+    }
+
+    pub(super) fn say(&self, line: String) {
+        let sent = self.lines.as_ref().map(|lines| lines.try_send(line));
+        if matches!(sent, Some(Err(mpsc::TrySendError::Full(_)))) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.lines = None;
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn write_all(waiting: &mpsc::Receiver<String>, lost: &AtomicU64, to: &mut impl io::Write) -> io::Result<()> {
+    while let Ok(line) = waiting.recv() {
+        writeln!(to, "{line}")?;
+        let lost = lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            writeln!(to, "… {lost} lines left out: they came faster than they could be written")?;
+        }
+        to.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_counted() {
+        let (lines, waiting) = mpsc::sync_channel(2);
+        lines.send("a".to_owned()).unwrap();
+        lines.send("b".to_owned()).unwrap();
+        drop(lines);
+        let mut written = Vec::new();
+        write_all(&waiting, &AtomicU64::new(7), &mut written).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        let lines: Vec<&str> = written.lines().collect();
+        assert_eq!((lines[0], lines[2], lines.len()), ("a", "b", 3));
+        assert!(lines[1].starts_with("… 7 lines left out"), "{written}");
+    }
+}

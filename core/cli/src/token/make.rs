@@ -1,0 +1,205 @@
+//! `wsguard token make`.
+
+use std::path::PathBuf;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use wsguard::options::{Auth, JwtOptions, OneOrMany};
+
+use super::sign::{self, ALGORITHMS, Key};
+use crate::check::now_unix_s;
+use crate::moments::span;
+use crate::outcome::{Ended, Failure, Outcome};
+use crate::policy::Source;
+use crate::terminal;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A key never stands on the command line, where other users of the machine see it.
+
+Examples:
+  wsguard token make --opaque
+  wsguard token make --secret-file hmac.secret --alg HS256 --sub alice --exp 1h
+  wsguard token make --policy policy.json --key-file private.pem --sub alice --role admin
+
+Exit codes: 0 the token is on standard output; 2 it could not be made.")]
+pub(crate) struct Args {
+    /// A random token of 32 bytes for auth.tokens; its SHA-256, for the policy, goes to standard error.
+    #[arg(long, conflicts_with_all = ["secret_file", "key_file", "alg", "sub", "roles", "exp", "claims", "policy", "kid"])]
+    opaque: bool,
+
+    /// The policy that shall accept it: algorithm, issuer, audience and the names of claims are taken from there, and so is an
+    /// HMAC secret.
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<PathBuf>,
+
+    /// The route of the policy that shall accept it.
+    #[arg(long, value_name = "PATH", requires = "policy")]
+    route: Option<String>,
+
+    /// The file of an HMAC secret; - for standard input. A line end behind it does not count.
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    secret_file: Option<PathBuf>,
+
+    /// The PEM file of a private key; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+
+    /// The algorithm, e.g. HS256 or ES256.
+    #[arg(long, value_name = "NAME", value_parser = ALGORITHMS)]
+    alg: Option<String>,
+
+    /// The id of the key, where the policy has several.
+    #[arg(long)]
+    kid: Option<String>,
+
+    /// The user.
+    #[arg(long, value_name = "USER")]
+    sub: Option<String>,
+
+    /// A role; may be given several times.
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+
+    /// How long it is valid: 90s, 15m, 1h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span)]
+    exp: u64,
+
+    /// A claim with its value as JSON, e.g. --claim 'team="blue"'; may be given several times.
+    #[arg(long = "claim", value_name = "NAME=JSON")]
+    claims: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Ended {
+    if args.opaque {
+        return opaque();
+    }
+    let jwt = args.policy.as_ref().map(|path| jwt_of(path, args.route.as_deref())).transpose()?;
+    let algorithm = algorithm(args, jwt.as_ref())?;
+    let key = key(args, jwt.as_ref(), &algorithm)?;
+    let claims = claims(args, jwt.as_ref(), now_unix_s())?;
+    let mut header = json!({"alg": algorithm, "typ": "JWT"});
+    if let Some(kid) = args.kid.clone().or_else(|| only_kid(jwt.as_ref())) {
+        header["kid"] = kid.into();
+    }
+    let token = sign::token(&header, &claims, &key, &algorithm)?;
+    terminal::print(&format!("{token}\n"))?;
+    Ok(Outcome::Well)
+}
+
+fn opaque() -> Ended {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::new("this machine gives no random bytes"))?;
+    let token = URL_SAFE_NO_PAD.encode(bytes);
+    let sha256: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    terminal::print(&format!("{token}\n"))?;
+    terminal::complain(&format!("for the policy: {{\"sha256\": \"{sha256}\", \"user\": \"…\"}}"));
+    Ok(Outcome::Well)
+}
+
+/// The `auth.jwt` that counts at the top of a policy, or on one of its routes.
+fn jwt_of(path: &std::path::Path, route: Option<&str>) -> Result<JwtOptions, Failure> {
+    let source = Source { path: path.to_owned(), set: Vec::new() };
+    let read = source.compile()?;
+    let of_route = route.map(|route| {
+        let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
+        stated.ok_or_else(|| Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128))))
+    });
+    let auth = match of_route.transpose()?.and_then(|stated| stated.pointer("/auth/jwt")) {
+        Some(jwt) => serde_json::from_value::<JwtOptions>(jwt.clone())
+            .map(|jwt| Some(Auth::Jwt(Box::new(jwt))))
+            .unwrap_or_default(),
+        None => read.options.auth,
+    };
+    match auth {
+        Some(Auth::Jwt(jwt)) => Ok(*jwt),
+        _ => Err(Failure::new(format!(
+            "{}: auth is not by JSON Web Tokens there: a token for auth.tokens is made by --opaque",
+            source.name()
+        ))),
+    }
+}
+
+fn algorithm(args: &Args, jwt: Option<&JwtOptions>) -> Result<String, Failure> {
+    let listed = jwt.map(|jwt| jwt.algorithms.as_slice()).unwrap_or_default();
+    match (&args.alg, listed) {
+        (Some(name), listed) if listed.is_empty() || listed.contains(name) => Ok(name.clone()),
+        (Some(name), listed) => {
+            Err(Failure::new(format!("--alg: the policy does not accept {name}, but {}", listed.join(", "))))
+        }
+        (None, [only, ..]) => Ok(only.clone()),
+        (None, []) if args.secret_file.is_some() => Ok("HS256".to_owned()),
+        (None, []) => Err(Failure::new(format!("--alg is needed: one of {}", ALGORITHMS.join(", ")))),
+    }
+}
+
+fn key(args: &Args, jwt: Option<&JwtOptions>, algorithm: &str) -> Result<Key, Failure> {
+    if let Some(path) = &args.secret_file {
+        return Key::secret(algorithm, super::read("--secret-file", path)?);
+    }
+    if let Some(path) = &args.key_file {
+        let text = String::from_utf8(super::read("--key-file", path)?);
+        return Key::private(algorithm, &text.map_err(|_| Failure::new("--key-file: is no PEM text"))?);
+    }
+    match jwt.and_then(|jwt| jwt.key.as_ref()) {
+        Some(Value::String(secret)) if algorithm.starts_with("HS") => {
+            Key::secret(algorithm, secret.as_bytes().to_vec())
+        }
+        _ => Err(Failure::new(
+            "a key to sign with is needed: --secret-file or --key-file (a policy has the public key alone)",
+        )),
+    }
+}
+
+/// The `kid` where there is but one.
+fn only_kid(jwt: Option<&JwtOptions>) -> Option<String> {
+    match jwt?.keys.as_ref()? {
+        Value::Object(keys) if keys.len() == 1 && !keys.contains_key("keys") => keys.keys().next().cloned(),
+        Value::Object(keys) => match keys.get("keys")?.as_array()?.as_slice() {
+            [only] => only.get("kid")?.as_str().map(str::to_owned),
+            _ => None,
+        },
+        Value::Array(list) => match list.as_slice() {
+            [only] => only.get("kid")?.as_str().map(str::to_owned),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn claims(args: &Args, jwt: Option<&JwtOptions>, now_unix_s: u64) -> Result<Value, Failure> {
+    let mut claims = Map::new();
+    let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    let first = |names: &OneOrMany| match names {
+        OneOrMany::One(name) => Some(name.clone()),
+        OneOrMany::Many(names) => names.first().cloned(),
+    };
+    if let Some(issuer) = jwt.and_then(|jwt| jwt.issuer.as_ref()).and_then(first) {
+        put("iss", issuer.into());
+    }
+    if let Some(audience) = jwt.and_then(|jwt| jwt.audience.as_ref()).and_then(first) {
+        put("aud", audience.into());
+    }
+    put("iat", now_unix_s.into());
+    put("exp", now_unix_s.saturating_add(args.exp).into());
+    if let Some(user) = &args.sub {
+        put(jwt.map_or("sub", |jwt| &jwt.user_claim), user.as_str().into());
+    }
+    if !args.roles.is_empty() {
+        let claim = match jwt {
+            None => "roles",
+            Some(jwt) => jwt.roles_claim.as_deref().ok_or_else(|| {
+                Failure::new("--role: the policy has no auth.jwt.roles_claim, so that no role of a token counts")
+            })?,
+        };
+        put(claim, args.roles.clone().into());
+    }
+    for claim in &args.claims {
+        let wrong = || Failure::new("--claim needs a name and its value as JSON, e.g. --claim 'team=\"blue\"'");
+        let (name, json) = claim.split_once('=').ok_or_else(wrong)?;
+        put(name, serde_json::from_str(json).map_err(|_| wrong())?);
+    }
+    Ok(Value::Object(claims))
+}
