@@ -67,7 +67,7 @@ pub fn run(called: &'static str, arguments: impl IntoIterator<Item = OsString>) 
     let ended = match command.what {
         What::Audit(args) => audit::run(args),
         What::Check(args) => check::run(&args),
-        What::Doctor(args) => doctor::run(args),
+        What::Doctor(args) => doctor::run(&args),
         What::Serve(args) => serve::run(&args),
         What::Token(args) => token::run(args),
     };
