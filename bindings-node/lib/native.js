@@ -46,22 +46,34 @@ function localFile() {
 }
 
 function load() {
-  const tried = [];
-  for (const place of [localFile(), `@wsguard/${platform()}`]) {
+  for (const place of [localFile(), packageName()]) {
     try {
       return require(place);
     } catch (error) {
       if (error.code !== 'MODULE_NOT_FOUND') throw error;
-      tried.push(place);
     }
   }
-  const error = new Error(
-    `wsguard has no addon for ${platform()}: neither ${tried.join(' nor ')} is there. ` +
-      'Build it from a clone: bindings-node/build.sh (needs Rust). In a bundle: the addon is a file that no bundler can take ' +
-      'in; keep wsguard external (esbuild --external:wsguard, webpack externals, serverExternalPackages of Next.js)',
-  );
+  const error = new Error(`wsguard has no addon for ${platform()}: neither ${localFile()} nor ${packageName()} is there. ${remedy()}`);
   error.code = 'addon_missing';
   throw error;
+}
+
+/** The package that has the addon for this platform. */
+function packageName() {
+  return `@wsguard/${platform()}`;
+}
+
+function remedy() {
+  const { optionalDependencies: packages = {}, version } = require('../package.json');
+  const build = 'build it from a clone of the repository: bindings-node/build.sh (needs Rust)';
+  if (Object.keys(packages).length === 0) return `In a clone, ${build}`;
+  if (!(packageName() in packages)) return `There are packages for ${Object.keys(packages).join(', ')}; for others, ${build}`;
+  return (
+    `${packageName()} is an optional dependency of wsguard: install without --omit=optional or --no-optional, on the platform ` +
+    `where it runs (not from a node_modules of another one), or add it: npm install ${packageName()}@${version}. ` +
+    'In a bundle: the addon is a file that no bundler can take in; keep wsguard external (esbuild --external:wsguard, webpack ' +
+    'externals, serverExternalPackages of Next.js) and install it beside the bundle'
+  );
 }
 
 module.exports = { load, localFile, platform };
