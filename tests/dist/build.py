@@ -8,12 +8,14 @@ the end stands which were left out. The sources are those of HEAD, in a folder o
 
 import argparse
 import hashlib
+import io
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 
 import compiling
 import targets
@@ -36,16 +38,23 @@ def git(*words: str) -> str:
 
 
 def export() -> None:
-    """The files of HEAD, with the time of the commit."""
+    """The files of HEAD. What is there already, and the same, is left alone: cargo compiles again what is newer than its output."""
     if git("status", "--porcelain"):
         print("dist: there are changes that are not committed; they are in no package", flush=True)
-    shutil.rmtree(SOURCE, ignore_errors=True)
-    SOURCE.mkdir(parents=True)
-    archive = subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE)
-    with tarfile.open(fileobj=archive.stdout, mode="r|") as tar:
-        tar.extractall(SOURCE, filter="tar")
-    if archive.wait() != 0:
-        sys.exit("dist: git archive failed")
+    packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    SOURCE.mkdir(parents=True, exist_ok=True)
+    listed = set()
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        for one in tar:
+            path = SOURCE / one.name
+            listed.add(path)
+            if one.isfile() and path.is_file() and not path.is_symlink() and path.read_bytes() == tar.extractfile(one).read():
+                continue
+            one.mtime = time.time()
+            tar.extract(one, SOURCE, filter="tar")
+    for path in sorted(SOURCE.rglob("*"), reverse=True):
+        if path not in listed and (path.is_symlink() or path.is_file()):
+            path.unlink()
 
 
 def materials(epoch: str) -> dict[str, pathlib.Path]:
