@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const repository = path.join(root, '..');
 const LICENCES = ['LICENSE-MIT', 'LICENSE-APACHE'];
-const THIRD_PARTY = 'THIRD-PARTY-LICENSES.txt';
+const THIRD_PARTY = 'LICENSE-THIRD-PARTY.txt';
 const own = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 
 /** The manifest that is published: exact versions of the addons, and nothing that only a clone needs. */

@@ -30,7 +30,7 @@ SOURCE = WORK / "src"
 OUT = ROOT / "dist"
 # Shipped file -> the crate that it is made of.
 PRODUCTS = {"python": "wsguard-python", "node": "wsguard-node", "c": "wsguard-ffi", "command": "wsguard-cli"}
-LICENCES = "THIRD-PARTY-LICENSES.txt"
+LICENCES = "LICENSE-THIRD-PARTY.txt"
 
 
 def git(*words: str) -> str:
@@ -48,7 +48,12 @@ def export() -> None:
         for one in tar:
             path = SOURCE / one.name
             listed.add(path)
-            if one.isfile() and path.is_file() and not path.is_symlink() and path.read_bytes() == tar.extractfile(one).read():
+            if (
+                one.isfile()
+                and path.is_file()
+                and not path.is_symlink()
+                and path.read_bytes() == tar.extractfile(one).read()
+            ):
                 continue
             one.mtime = time.time()
             tar.extract(one, SOURCE, filter="tar")
@@ -84,8 +89,25 @@ def wheel(compiler: compiling.Compiler, licences: pathlib.Path) -> None:
     folder = python_folder(licences)
     out = WORK / "wheels" / compiler.target.triple
     shutil.rmtree(out, ignore_errors=True)
-    run(["maturin", "build", "--release", "--locked", "--target", compiler.target.triple, "--compatibility", compiler.target.wheel,
-         "--auditwheel", "check", "--out", out, *compiler.std], folder, compiler.env)
+    run(
+        [
+            "maturin",
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            compiler.target.triple,
+            "--compatibility",
+            compiler.target.wheel,
+            "--auditwheel",
+            "check",
+            "--out",
+            out,
+            *compiler.std,
+        ],
+        folder,
+        compiler.env,
+    )
     for made in out.glob("*.whl"):
         run(["auditwheel", "show", made], folder)
         shutil.copy(made, OUT)
@@ -108,7 +130,11 @@ def command(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) ->
     """The program `wsguard`, in an archive."""
     name = f"wsguard-cli-{versions.current()}-{short(compiler)}"
     path = OUT / f"{name}.tar.gz"
-    files = {"wsguard": compiler.release / "wsguard", "README.md": SOURCE / "core/cli/README.md", LICENCES: licences / LICENCES}
+    files = {
+        "wsguard": compiler.release / "wsguard",
+        "README.md": SOURCE / "core/cli/README.md",
+        LICENCES: licences / LICENCES,
+    }
     files |= {one: SOURCE / one for one in ("LICENSE-MIT", "LICENSE-APACHE")}
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -138,8 +164,14 @@ def c_face(compiler: compiling.Compiler, licences: pathlib.Path) -> None:
 
 
 def npm(compilers: list[compiling.Compiler], licences: pathlib.Path, epoch: str) -> None:
-    stated = [f"{one.target.npm}:{one.target.cpu}:{one.target.libc}:{one.release / 'libwsguard_node.so'}" for one in compilers]
-    run(["node", SOURCE / "bindings-node/scripts/pack.mjs", OUT, licences / LICENCES, *stated], SOURCE, {"SOURCE_DATE_EPOCH": epoch})
+    stated = [
+        f"{one.target.npm}:{one.target.cpu}:{one.target.libc}:{one.release / 'libwsguard_node.so'}" for one in compilers
+    ]
+    run(
+        ["node", SOURCE / "bindings-node/scripts/pack.mjs", OUT, licences / LICENCES, *stated],
+        SOURCE,
+        {"SOURCE_DATE_EPOCH": epoch},
+    )
 
 
 def checksums() -> None:
@@ -189,7 +221,9 @@ def main() -> None:
     checksums()
     for compiler in compilers:
         if not compiler.can():
-            print(f"left out: {compiler.target.triple}: rustup target add {compiler.target.triple}, or tests/dist/toolchain.sh")
+            print(
+                f"left out: {compiler.target.triple}: rustup target add {compiler.target.triple}, or tests/dist/toolchain.sh"
+            )
 
 
 main()

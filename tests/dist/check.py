@@ -31,8 +31,14 @@ def faults_of_crates() -> list[str]:
 
 
 def faults_of_npm() -> list[str]:
-    checked = subprocess.run(["node", ROOT / "bindings-node/scripts/pack.mjs", "--check"], capture_output=True, text=True)
-    return [] if checked.returncode == 0 else [next((line for line in checked.stderr.splitlines() if "Error" in line), checked.stderr)]
+    checked = subprocess.run(
+        ["node", ROOT / "bindings-node/scripts/pack.mjs", "--check"], capture_output=True, text=True
+    )
+    return (
+        []
+        if checked.returncode == 0
+        else [next((line for line in checked.stderr.splitlines() if "Error" in line), checked.stderr)]
+    )
 
 
 def faults_of_targets() -> list[str]:
@@ -41,7 +47,9 @@ def faults_of_targets() -> list[str]:
     named = subprocess.run(["node", "-e", program], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     machine = subprocess.run(["rustc", "-vV"], capture_output=True, text=True).stdout.split("host: ")[1].split()[0]
     known = {target.triple: target.npm for target in targets.TARGETS}
-    return [] if known.get(machine, named) == named else [f"the loader asks for {named}, the package is {known[machine]}"]
+    return (
+        [] if known.get(machine, named) == named else [f"the loader asks for {named}, the package is {known[machine]}"]
+    )
 
 
 def main() -> int:

@@ -47,7 +47,11 @@ class Compiler:
     def build(self) -> None:
         """The C libraries, the addon and the command."""
         chosen = [word for name in NATIVE for word in ("-p", name)]
-        run(["cargo", "build", "--release", "--locked", "--target", self.target.triple, *self.std, *chosen], self.source, self.env)
+        run(
+            ["cargo", "build", "--release", "--locked", "--target", self.target.triple, *self.std, *chosen],
+            self.source,
+            self.env,
+        )
 
     def _wrapper(self, name: str, tool: str) -> pathlib.Path:
         """A script that is Zig's `tool` for this target: cargo and the C build of AWS-LC take a path, and no arguments."""

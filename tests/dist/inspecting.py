@@ -24,12 +24,17 @@ def files() -> Iterator[tuple[str, bytes]]:
                     yield f"{path.name}: {name}", archive.read(name)
         elif path.suffix in (".gz", ".tgz", ".crate"):
             with tarfile.open(path) as archive:
-                yield from ((f"{path.name}: {one.name}", archive.extractfile(one).read()) for one in archive if one.isfile())
+                yield from (
+                    (f"{path.name}: {one.name}", archive.extractfile(one).read()) for one in archive if one.isfile()
+                )
         elif path.suffix == ".deb":
             unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], capture_output=True, check=True).stdout
             import io
+
             with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
-                yield from ((f"{path.name}: {one.name}", archive.extractfile(one).read()) for one in archive if one.isfile())
+                yield from (
+                    (f"{path.name}: {one.name}", archive.extractfile(one).read()) for one in archive if one.isfile()
+                )
         else:
             yield path.name, path.read_bytes()
 
@@ -58,7 +63,9 @@ def run() -> None:
                 continue
             file = folder / "file"
             file.write_bytes(data)
-            asked = subprocess.run(["readelf", "--version-info", "--wide", file], capture_output=True, text=True, check=True).stdout
+            asked = subprocess.run(
+                ["readelf", "--version-info", "--wide", file], capture_output=True, text=True, check=True
+            ).stdout
             found = {tuple(map(int, one.split("."))) for one in re.findall(r"GLIBC_(\d+(?:\.\d+)+)", asked)}
             newest = max(found, default=(0,))
             assert newest <= GLIBC, f"{name} asks for glibc {newest}"
@@ -67,6 +74,12 @@ def run() -> None:
 
     @trial("the checksums are those of the files")
     def _(_: pathlib.Path) -> None:
-        subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=DIST, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.run(
+            ["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"],
+            cwd=DIST,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         listed = {line.split()[1] for line in (DIST / "SHA256SUMS").read_text().splitlines()}
         assert listed | {"SHA256SUMS"} == {path.name for path in DIST.iterdir()}

@@ -77,7 +77,9 @@ def judge(address: str) -> None:
 @contextlib.contextmanager
 def serving(command: list[str], cwd: pathlib.Path, env: dict[str, str]) -> Iterator[str]:
     """Runs a server until the end of the block; its address, as it prints it within half a minute."""
-    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         yield address_of(process)
         process.send_signal(signal.SIGTERM)

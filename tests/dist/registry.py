@@ -35,9 +35,18 @@ def document(manifest: dict, archive: bytes, at: str) -> bytes:
     """What a registry says of a package."""
     version = manifest["version"]
     digest = base64.b64encode(hashlib.sha512(archive).digest()).decode()
-    dist = {"tarball": f"{at}/-/archive/{manifest['name']}.tgz", "integrity": f"sha512-{digest}", "shasum": hashlib.sha1(archive).hexdigest()}
-    known = {"_id": manifest["name"], "name": manifest["name"], "dist-tags": {"latest": version},
-             "time": {"created": PUBLISHED, "modified": PUBLISHED, version: PUBLISHED}, "versions": {version: manifest | {"dist": dist}}}
+    dist = {
+        "tarball": f"{at}/-/archive/{manifest['name']}.tgz",
+        "integrity": f"sha512-{digest}",
+        "shasum": hashlib.sha1(archive).hexdigest(),
+    }
+    known = {
+        "_id": manifest["name"],
+        "name": manifest["name"],
+        "dist-tags": {"latest": version},
+        "time": {"created": PUBLISHED, "modified": PUBLISHED, version: PUBLISHED},
+        "versions": {version: manifest | {"dist": dist}},
+    }
     return json.dumps(known).encode()
 
 
@@ -64,7 +73,9 @@ def handler(packages: dict[str, tuple[dict, bytes]], upstream: str) -> type[http
             self.answer(200, b"{}", "application/json")
 
         def ask(self) -> None:
-            request = urllib.request.Request(upstream.rstrip("/") + self.path, headers={"Accept": self.headers.get("Accept", "*/*")})
+            request = urllib.request.Request(
+                upstream.rstrip("/") + self.path, headers={"Accept": self.headers.get("Accept", "*/*")}
+            )
             try:
                 with urllib.request.urlopen(request, timeout=60) as got:
                     self.answer(200, got.read(), got.headers.get("Content-Type", "application/json"))
@@ -89,7 +100,9 @@ def handler(packages: dict[str, tuple[dict, bytes]], upstream: str) -> type[http
 @contextlib.contextmanager
 def running(dist: pathlib.Path) -> Iterator[str]:
     """Its address, until the end of the block."""
-    upstream = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True).stdout.strip()
+    upstream = subprocess.run(
+        ["npm", "config", "get", "registry"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(archives(dist), upstream))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

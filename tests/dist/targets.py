@@ -29,10 +29,22 @@ class Target:
 
 
 TARGETS = [
-    Target("x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.17", "manylinux2014", "linux-x64-gnu", "x64", "glibc", "amd64"),
-    Target("aarch64-unknown-linux-gnu", "aarch64-linux-gnu.2.17", "manylinux2014", "linux-arm64-gnu", "arm64", "glibc", "arm64"),
+    Target(
+        "x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.17", "manylinux2014", "linux-x64-gnu", "x64", "glibc", "amd64"
+    ),
+    Target(
+        "aarch64-unknown-linux-gnu",
+        "aarch64-linux-gnu.2.17",
+        "manylinux2014",
+        "linux-arm64-gnu",
+        "arm64",
+        "glibc",
+        "arm64",
+    ),
     Target("x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2", "linux-x64-musl", "x64", "musl", None),
-    Target("aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2", "linux-arm64-musl", "arm64", "musl", None),
+    Target(
+        "aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2", "linux-arm64-musl", "arm64", "musl", None
+    ),
 ]
 
 

@@ -9,9 +9,9 @@ import json
 import pathlib
 import re
 import subprocess
-import tomllib
 import uuid
 
+import tomllib
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from targets import TARGETS
@@ -41,7 +41,8 @@ def linked(data: dict, root: str) -> dict[str, list[str]]:
         if id in found:
             continue
         found[id] = sorted(
-            dep["pkg"] for dep in nodes[id]["deps"]
+            dep["pkg"]
+            for dep in nodes[id]["deps"]
             if any(kind["kind"] is None for kind in dep["dep_kinds"]) and in_file(packages[dep["pkg"]])
         )
         waiting.extend(found[id])
@@ -56,7 +57,10 @@ def in_file(package: dict) -> bool:
 def bill(source: pathlib.Path, data: dict, root: str, product: str, epoch: int) -> str:
     """The bill of materials of `root`, which is shipped as `product`, as JSON that the schema accepts."""
     packages = {package["id"]: package for package in data["packages"]}
-    checksums = {(one["name"], one["version"]): one.get("checksum") for one in tomllib.loads((source / "Cargo.lock").read_text())["package"]}
+    checksums = {
+        (one["name"], one["version"]): one.get("checksum")
+        for one in tomllib.loads((source / "Cargo.lock").read_text())["package"]
+    }
     tree = linked(data, root)
 
     def purl(id: str) -> str:
@@ -64,7 +68,13 @@ def bill(source: pathlib.Path, data: dict, root: str, product: str, epoch: int) 
 
     def component(id: str) -> dict:
         package = packages[id]
-        made = {"type": "library", "bom-ref": purl(id), "name": package["name"], "version": package["version"], "purl": purl(id)}
+        made = {
+            "type": "library",
+            "bom-ref": purl(id),
+            "name": package["name"],
+            "version": package["version"],
+            "purl": purl(id),
+        }
         if package["license"]:
             made["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
         if checksum := checksums.get((package["name"], package["version"])):
@@ -75,6 +85,7 @@ def bill(source: pathlib.Path, data: dict, root: str, product: str, epoch: int) 
     main = component(first) | {"name": product, "type": "library"}
     listed = sorted(others, key=purl)
     from datetime import UTC, datetime
+
     made = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -82,7 +93,9 @@ def bill(source: pathlib.Path, data: dict, root: str, product: str, epoch: int) 
         "version": 1,
         "metadata": {"timestamp": datetime.fromtimestamp(epoch, UTC).isoformat(), "component": main},
         "components": [component(id) for id in listed],
-        "dependencies": [{"ref": purl(id), "dependsOn": [purl(other) for other in tree[id]]} for id in [first, *listed]],
+        "dependencies": [
+            {"ref": purl(id), "dependsOn": [purl(other) for other in tree[id]]} for id in [first, *listed]
+        ],
     }
     # The same materials have the same number, whenever and wherever the bill is written.
     made["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(made, sort_keys=True)).urn
@@ -111,7 +124,10 @@ def licences(source: pathlib.Path, data: dict, root: str) -> str:
         lines += ["", RULE, ", ".join(users), RULE, "", text]
     if without:
         lines += ["", RULE, "These crates carry no text of their licence. Copyright: their authors.", RULE, ""]
-        lines += [f"{one['name']} {one['version']}: {one['license']}; {', '.join(one['authors']) or 'its authors'}" for one in without]
+        lines += [
+            f"{one['name']} {one['version']}: {one['license']}; {', '.join(one['authors']) or 'its authors'}"
+            for one in without
+        ]
         for name in ("LICENSE-MIT", "LICENSE-APACHE"):
             text = (source / name).read_text()
             lines += ["", re.sub(r"Copyright \(c\) .*", "Copyright (c) the authors named above", text).strip()]

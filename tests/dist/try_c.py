@@ -48,11 +48,32 @@ def debian_root(folder: pathlib.Path) -> pathlib.Path:
     (root / "var/lib/dpkg/info").mkdir(parents=True)
     (root / "var/lib/dpkg/updates").mkdir()
     (root / "var/lib/dpkg/status").touch()
-    packages = [one(f"{name}_*_{call('dpkg', '--print-architecture', cwd=folder, env=clean(folder)).strip()}.deb") for name in ("libwsguard0", "libwsguard-dev")]
+    packages = [
+        one(f"{name}_*_{call('dpkg', '--print-architecture', cwd=folder, env=clean(folder)).strip()}.deb")
+        for name in ("libwsguard0", "libwsguard-dev")
+    ]
     # libc6 is the machine's, not this root's.
-    call("dpkg", f"--root={root}", "--force-depends", "--force-script-chrootless", "--force-not-root", "--log=/dev/null", "-i", *packages,
-         cwd=folder, env=clean(folder))
-    listed = call("dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", cwd=folder, env=clean(folder))
+    call(
+        "dpkg",
+        f"--root={root}",
+        "--force-depends",
+        "--force-script-chrootless",
+        "--force-not-root",
+        "--log=/dev/null",
+        "-i",
+        *packages,
+        cwd=folder,
+        env=clean(folder),
+    )
+    listed = call(
+        "dpkg-query",
+        f"--admindir={root}/var/lib/dpkg",
+        "-W",
+        "-f",
+        "${Package} ${db:Status-Abbrev}\n",
+        cwd=folder,
+        env=clean(folder),
+    )
     assert listed == "libwsguard-dev ii \nlibwsguard0 ii \n", listed
     return root
 
@@ -73,7 +94,16 @@ def run() -> None:
     @trial("C: the archive's own examples")
     def _(folder: pathlib.Path) -> None:
         with unpacked(one(f"wsguard-[0-9]*-{MULTIARCH}.tar.gz"), folder) as tree:
-            call("cmake", "-S", tree / "share/doc/wsguard/examples", "-B", "build", f"-DCMAKE_PREFIX_PATH={tree}", cwd=folder, env=clean(folder))
+            call(
+                "cmake",
+                "-S",
+                tree / "share/doc/wsguard/examples",
+                "-B",
+                "build",
+                f"-DCMAKE_PREFIX_PATH={tree}",
+                cwd=folder,
+                env=clean(folder),
+            )
             call("cmake", "--build", "build", cwd=folder, env=clean(folder))
             assert (folder / "build/jwt").is_file()
 
@@ -88,7 +118,16 @@ def run() -> None:
         by_cmake(folder, root / "usr")
 
     if shutil.which("lintian"):
+
         @trial("C: lintian")
         def _(folder: pathlib.Path) -> None:
             debs = [one("libwsguard0_*.deb"), one("libwsguard-dev_*.deb")]
-            call("lintian", "--allow-root", "--fail-on", "error", *debs, cwd=folder, env=clean(folder, TMPDIR=os.environ.get("TMPDIR", "/tmp")))
+            call(
+                "lintian",
+                "--allow-root",
+                "--fail-on",
+                "error",
+                *debs,
+                cwd=folder,
+                env=clean(folder, TMPDIR=os.environ.get("TMPDIR", "/tmp")),
+            )

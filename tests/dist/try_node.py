@@ -35,8 +35,18 @@ def environment(folder: pathlib.Path, at: str, node: pathlib.Path | None = None)
     """Every manager's way to be told of the registry on loopback."""
     (folder / "package.json").write_text('{"private": true}')
     first = [node] if node else []
-    env = clean(folder, *first, npm_config_registry=at, YARN_NPM_REGISTRY_SERVER=at, YARN_UNSAFE_HTTP_WHITELIST="127.0.0.1", YARN_ENABLE_TELEMETRY="0",
-                YARN_ENABLE_GLOBAL_CACHE="0", YARN_ENABLE_IMMUTABLE_INSTALLS="0", BUN_CONFIG_REGISTRY=at, npm_config_update_notifier="false")
+    env = clean(
+        folder,
+        *first,
+        npm_config_registry=at,
+        YARN_NPM_REGISTRY_SERVER=at,
+        YARN_UNSAFE_HTTP_WHITELIST="127.0.0.1",
+        YARN_ENABLE_TELEMETRY="0",
+        YARN_ENABLE_GLOBAL_CACHE="0",
+        YARN_ENABLE_IMMUTABLE_INSTALLS="0",
+        BUN_CONFIG_REGISTRY=at,
+        npm_config_update_notifier="false",
+    )
     (pathlib.Path(env["HOME"]) / ".npmrc").write_text(f"registry={at}\naudit=false\nfund=false\n")
     return env
 
@@ -70,6 +80,7 @@ def run() -> None:
 
 def starts(at: str) -> None:
     for version in NODES:
+
         @trial(f"Node start: npm install on Node {version}", LIMIT_S)
         def _(folder: pathlib.Path) -> None:
             one("wsguard-linux-*.tgz")
@@ -80,10 +91,13 @@ def starts(at: str) -> None:
             (folder / "server.mjs").write_text(start("Node"))
             assert call("node", "--version", cwd=folder, env=env).startswith(f"v{version}.")
             judge(folder, env, "node", "server.mjs")
-            (folder / "required.cjs").write_text("require('wsguard/ws'); require('wsguard/testing'); console.log(typeof require('wsguard').Server)")
+            (folder / "required.cjs").write_text(
+                "require('wsguard/ws'); require('wsguard/testing'); console.log(typeof require('wsguard').Server)"
+            )
             assert call("node", "required.cjs", cwd=folder, env=env) == "function\n"
 
     for name, (add, execute) in managers().items():
+
         @trial(f"Node start: {name}", LIMIT_S)
         def _(folder: pathlib.Path) -> None:
             env = environment(folder, at, folder_of("node24", "bin") if name != "npm" else None)
@@ -94,7 +108,13 @@ def starts(at: str) -> None:
 
 def missing(at: str) -> None:
     def refusal(folder: pathlib.Path, env: dict[str, str], program: str) -> str:
-        return call("node", "-e", f"try {{ {program} }} catch (error) {{ console.log(error.code, error.message) }}", cwd=folder, env=env)
+        return call(
+            "node",
+            "-e",
+            f"try {{ {program} }} catch (error) {{ console.log(error.code, error.message) }}",
+            cwd=folder,
+            env=env,
+        )
 
     @trial("Node: without optional dependencies the error names the package")
     def _(folder: pathlib.Path) -> None:
@@ -127,7 +147,18 @@ def client(at: str) -> None:
 
 # Bundler -> how it is run, and what then runs.
 BUNDLERS = {
-    "esbuild": (["esbuild", "server.mjs", "--bundle", "--platform=node", "--format=esm", "--external:wsguard", "--outfile=out/esbuild.mjs"], "out/esbuild.mjs"),
+    "esbuild": (
+        [
+            "esbuild",
+            "server.mjs",
+            "--bundle",
+            "--platform=node",
+            "--format=esm",
+            "--external:wsguard",
+            "--outfile=out/esbuild.mjs",
+        ],
+        "out/esbuild.mjs",
+    ),
     "webpack": (["webpack", "--config", "webpack.config.cjs"], "out/webpack.cjs"),
     "rollup": (["rollup", "--config", "rollup.config.mjs"], "out/rollup.mjs"),
     "vite, for a server": (["vite", "build", "--config", "vite.config.mjs"], "out/server.mjs"),
@@ -145,6 +176,7 @@ def run_bundlers() -> None:
     (kept / "server.mjs").write_text(start("Node"))
     shutil.rmtree(kept / "out", ignore_errors=True)
     for name, (command, made) in BUNDLERS.items():
+
         @trial(f"bundler: {name}")
         def _(_: pathlib.Path) -> None:
             call(*command, cwd=kept, env=env)
@@ -168,7 +200,12 @@ def run_bundlers() -> None:
         shutil.copytree(kept / "node_modules", app / "node_modules", symlinks=True)
         (app / "package.json").write_text('{"private": true}')
         shutil.copy(kept / "server.mjs", app)
-        call("next", "build", cwd=app, env=env | {"NEXT_TELEMETRY_DISABLED": "1", "PATH": f"{app}/node_modules/.bin:{env['PATH']}"})
+        call(
+            "next",
+            "build",
+            cwd=app,
+            env=env | {"NEXT_TELEMETRY_DISABLED": "1", "PATH": f"{app}/node_modules/.bin:{env['PATH']}"},
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])

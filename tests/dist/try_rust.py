@@ -5,8 +5,7 @@ import pathlib
 import platform
 
 import peer
-import versions
-from trying import DIST, VERSION, call, clean, one, start, trial, unpacked
+from trying import VERSION, call, clean, one, start, trial, unpacked
 
 
 def run() -> None:
@@ -29,7 +28,9 @@ def run_crates() -> None:
         (folder / ".cargo/config.toml").write_text("\n".join(lines))
         (folder / "src").mkdir()
         minor = VERSION.rsplit(".", 1)[0]
-        (folder / "Cargo.toml").write_text(f'[package]\nname = "start"\nversion = "0.0.0"\nedition = "2024"\n[dependencies]\nwsguard = "{minor}"\n')
+        (folder / "Cargo.toml").write_text(
+            f'[package]\nname = "start"\nversion = "0.0.0"\nedition = "2024"\n[dependencies]\nwsguard = "{minor}"\n'
+        )
         (folder / "src/main.rs").write_text(start("Rust"))
         env = os.environ | {"CARGO_TARGET_DIR": os.environ["CARGO_TARGET_DIR"]}
         call("cargo", "build", "--quiet", cwd=folder, env=env, limit_s=1800)

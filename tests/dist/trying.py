@@ -53,7 +53,11 @@ def trial(name: str, limit_s: float | None = None) -> Callable:
 
 def clean(folder: pathlib.Path, *first: str | pathlib.Path, **more: str) -> dict[str, str]:
     """An environment without anything of this one but proxies and registries; `first` goes before the rest of PATH."""
-    kept = {name: value for name, value in os.environ.items() if re.match(r"(?i)(pip_|npm_config_registry|https?_proxy|no_proxy|ssl_cert)", name)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if re.match(r"(?i)(pip_|npm_config_registry|https?_proxy|no_proxy|ssl_cert)", name)
+    }
     for name in ("pip.conf", ".npmrc"):
         source = pathlib.Path.home() / (".config/pip/pip.conf" if name == "pip.conf" else name)
         if source.is_file():
@@ -61,13 +65,22 @@ def clean(folder: pathlib.Path, *first: str | pathlib.Path, **more: str) -> dict
     home = folder / "home"
     home.mkdir(exist_ok=True)
     env = kept | {"PATH": os.pathsep.join([*map(str, first), PATH]), "HOME": str(home), "LC_ALL": "C.UTF-8"} | more
-    assert shutil.which("cargo", path=env["PATH"]) is None and shutil.which("rustc", path=env["PATH"]) is None, "Rust is on the path"
+    assert shutil.which("cargo", path=env["PATH"]) is None and shutil.which("rustc", path=env["PATH"]) is None, (
+        "Rust is on the path"
+    )
     return env
 
 
 def call(*command: str | pathlib.Path, cwd: pathlib.Path, env: dict[str, str], limit_s: float = 600) -> str:
     """Runs a command; an error has its output."""
-    done = subprocess.run([str(word) for word in command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s)
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=limit_s,
+    )
     if done.returncode != 0:
         raise subprocess.CalledProcessError(done.returncode, [str(word) for word in command], done.stdout)
     return done.stdout.decode(errors="replace")
@@ -81,7 +94,9 @@ def start(language: str) -> str:
     program = blocks[kind].replace("127.0.0.1:8080", "127.0.0.1:0")
     assert "127.0.0.1:0" in program, f"README's start in {language} listens elsewhere"
     if language == "Python":
-        program = program.replace("server.run()", 'server.run(started=lambda: print("listening on", server.address, flush=True))')
+        program = program.replace(
+            "server.run()", 'server.run(started=lambda: print("listening on", server.address, flush=True))'
+        )
     return program
 
 

@@ -8,13 +8,14 @@ import json
 import pathlib
 import re
 import sys
+
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Crates that others can ask a registry for, so that they ask each other for a version.
 CRATES = {"wsguard-proto": "core/proto", "wsguard": "core", "wsguard-cli": "core/cli"}
 # Documents with file names that have the version in them.
-NAMED = ["README.md", "ffi/README.md", "RELEASING.md"]
+NAMED = ["README.md", "ffi/README.md"]
 
 
 def current() -> str:
