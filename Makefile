@@ -7,6 +7,7 @@
 #   make soak      all attacks at once (MINUTES=30 on each host; HOSTS=rust,c SEED=N)
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
 #   make simulate  a cluster on fake time, and its scripts on a real Redis (NODES=1000 USERS=1000000 SEED=1)
+#   make dist      every package that a release uploads, into dist/      make dist-test   install and try each
 #   make chaos     random acts of peers and application (CHAOS_SECONDS=60)
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
-        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
+        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python dist dist-check dist-test
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -124,6 +125,25 @@ install:
 	cargo build --release --locked -p wsguard-ffi
 	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
 
+# --- what is published (RELEASING.md) -------------------------------------------------------------------------------
+
+# ONLY="wheels npm" makes some parts, TARGETS=… for some machines.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+dist:
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/dist/run.sh build.py $(if $(ONLY),--only $(subst $(space),$(comma),$(strip $(ONLY)))) \
+	    $(if $(TARGETS),--target $(subst $(space),$(comma),$(strip $(TARGETS))))
+
+# Versions and files of the packages, without building them; TAG=v0.1.0 must be theirs.
+dist-check:
+	python3 tests/dist/check.py $(TAG)
+
+# Installs each into a clean place without Rust, and lets it do its main job there; ONLY="python node".
+dist-test:
+	tests/packages.sh pkg-config cmake binutils
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/dist/run.sh try.py $(ONLY)
+
 packages:
 	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
 	    redis-server redis-sentinel
@@ -178,6 +198,6 @@ lint:
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
-ready: fmt-check structure lint docs removals-check test
+ready: fmt-check structure dist-check lint docs removals-check test
 	$(MAKE) -o hosts autobahn FAST=1
 	$(MAKE) fuzz SECONDS=60

@@ -1,7 +1,7 @@
 'use strict';
 // Finds the addon: the file beside the package (built from source), else the package of this platform.
 
-const { closeSync, openSync, readSync } = require('node:fs');
+const { closeSync, openSync, readFileSync, readSync } = require('node:fs');
 const path = require('node:path');
 
 /** The platform as packages are named: `linux-x64-gnu`, `linux-arm64-musl`, `darwin-arm64`, `win32-x64-msvc`. */
@@ -46,22 +46,48 @@ function localFile() {
 }
 
 function load() {
-  const tried = [];
-  for (const place of [localFile(), `@wsguard/${platform()}`]) {
+  for (const place of [localFile(), packageName()]) {
     try {
       return require(place);
     } catch (error) {
       if (error.code !== 'MODULE_NOT_FOUND') throw error;
-      tried.push(place);
     }
   }
-  const error = new Error(
-    `wsguard has no addon for ${platform()}: neither ${tried.join(' nor ')} is there. ` +
-      'Build it from a clone: bindings-node/build.sh (needs Rust). In a bundle: the addon is a file that no bundler can take ' +
-      'in; keep wsguard external (esbuild --external:wsguard, webpack externals, serverExternalPackages of Next.js)',
-  );
+  const error = new Error(`wsguard has no addon for ${platform()}: neither ${localFile()} nor ${packageName()} is there. ${remedy()}`);
   error.code = 'addon_missing';
   throw error;
+}
+
+/** The package that has the addon for this platform. */
+function packageName() {
+  return `@wsguard/${platform()}`;
+}
+
+/** What whoever reads the error can do; a bundle has this code, but not this package's manifest beside it. */
+function remedy() {
+  const { optionalDependencies: packages, version } = manifest();
+  if (version === undefined) {
+    return (
+      'In a bundle: the addon is a file that no bundler can take in. Keep wsguard external (esbuild --external:wsguard, webpack ' +
+      'externals, serverExternalPackages of Next.js), and install it where the bundle runs'
+    );
+  }
+  const build = 'build it from a clone of the repository: bindings-node/build.sh (needs Rust)';
+  if (packages === undefined) return `In a clone, ${build}`;
+  if (!(packageName() in packages)) return `There are packages for ${Object.keys(packages).join(', ')}; for another platform, ${build}`;
+  return (
+    `${packageName()} is an optional dependency of wsguard. Install without --omit=optional or --no-optional, on the platform ` +
+    `where it runs (not from a node_modules of another one); or add it: npm install ${packageName()}@${version}`
+  );
+}
+
+function manifest() {
+  try {
+    const read = JSON.parse(readFileSync(path.join(__dirname, '..', 'package.json'), 'utf8'));
+    return read.name === 'wsguard' ? read : {};
+  } catch {
+    return {};
+  }
 }
 
 module.exports = { load, localFile, platform };

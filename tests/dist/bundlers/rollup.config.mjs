@@ -1,0 +1,1 @@
+export default { input: 'server.mjs', output: { file: 'out/rollup.mjs' }, external: ['wsguard'] };
