@@ -24,10 +24,10 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo:
-	@echo "1/2 Building the demo: about two minutes the first time (on two cores), then seconds."
-	@$(BUILDING) "the demo" cargo build --locked -p wsguard-demo
+	@echo "1/2 Building the demo: a minute or two the first time (on two cores), then seconds."
+	@$(BUILDING) "the demo" cargo build --locked --profile demo --no-default-features -p wsguard-demo
 	@echo "2/2 Starting it; it prints the address of its page."
-	$(TARGET)/debug/wsguard-demo $(if $(NODES),--nodes $(NODES))
+	$(TARGET)/demo/wsguard-demo $(if $(NODES),--nodes $(NODES))
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
