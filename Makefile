@@ -15,6 +15,8 @@ SECONDS ?= 60
 MINUTES ?= 30
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# cargo with a line every 15 s where there is no terminal for its own bar: BUILDING what cargo build …
+BUILDING := python3 tests/building.py
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
         demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python dist dist-check dist-test
@@ -23,9 +25,10 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo:
-	@echo "Building the demo; the first time takes some minutes."
-	cargo build --locked -p wsguard-demo
-	$(TARGET)/debug/wsguard-demo $(if $(NODES),--nodes $(NODES))
+	@echo "1/2 Building the demo: a minute or two the first time (on two cores), then seconds."
+	@$(BUILDING) "the demo" cargo build --locked --profile demo --no-default-features -p wsguard-demo
+	@echo "2/2 Starting it; it prints the address of its page."
+	$(TARGET)/demo/wsguard-demo $(if $(NODES),--nodes $(NODES))
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
@@ -34,6 +37,7 @@ test:
 	python3 tests/all.py
 
 unit:
+	@$(BUILDING) "the tests" cargo test --workspace --locked --no-run
 	cargo test --workspace --locked --quiet
 
 # Random acts of peers and of the application, longer than in `make unit` (CHAOS_SECONDS=3600 for an hour).
@@ -49,7 +53,7 @@ simulate:
 	    $(if $(NODES),--nodes $(NODES)) $(if $(USERS),--users $(USERS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 hosts:
-	cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
+	@$(BUILDING) "the hosts of Rust and C" cargo build --release --locked -p wsguard-host-rust -p wsguard-ffi
 	cp --remove-destination $(TARGET)/release/wsguard-host tests/hosts/rust/wsguard-host
 	$(CC) -std=c11 -O2 -Wall -Wextra -Werror -Iinclude tests/hosts/c/main.c $(TARGET)/release/libwsguard_ffi.a \
 	    -lpthread -ldl -lm -o tests/hosts/c/wsguard-host.new
@@ -84,7 +88,7 @@ browser: hosts packages
 	cd tests/browser && npm ci --silent --no-audit --no-fund && npm test
 
 demo-test: packages
-	cargo build --locked --quiet -p wsguard-demo
+	@$(BUILDING) "the demo" cargo build --locked -p wsguard-demo
 	cd demo/test && npm ci --silent --no-audit --no-fund && WSGUARD_DEMO=$(abspath $(TARGET))/debug/wsguard-demo npm test
 
 # The C ABI, and what `make install` gives to pkg-config and CMake.

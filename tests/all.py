@@ -2,14 +2,21 @@
 """Runs the parts of `make test` one after another: says which part runs, how long it took, and ends with a summary.
 
 A part that fails does not keep the others from running, but for the build of the hosts, without which nothing runs.
-A part that is not done after LIMIT_MINUTES has failed: what of it still ran is named and killed.
+A part that is not done after LIMIT_MINUTES has failed: what of it still ran is named and killed. A part that is silent for
+SILENT_SECONDS gets a line that says how long it has run, beside how long it took last time (target/test-times.json).
 Usage: all.py [PART...]; exit 1 when a part failed.
 """
 
+import fcntl
+import json
 import os
+import pathlib
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 # Each is a target of the Makefile.
@@ -33,15 +40,54 @@ PARTS = {
 
 
 LIMIT_MINUTES = 25
+SILENT_SECONDS = 30
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIMES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "test-times.json"
 
 
-def run(part, hosts_are_built):
+def channel():
+    """Two ends of what a part writes to: a terminal where this program writes to one, so that colours and bars stay."""
+    if not sys.stdout.isatty():
+        return os.pipe()
+    ends = pty.openpty()
+    fcntl.ioctl(ends[1], termios.TIOCSWINSZ, fcntl.ioctl(1, termios.TIOCGWINSZ, bytes(8)))
+    return ends
+
+
+def pass_on(process, source, part, last):
+    """Passes on what the part says, until it ends or its time is over; whether it has ended."""
+    began = heard = time.monotonic()
+    while time.monotonic() - began < LIMIT_MINUTES * 60:
+        # Whoever it has left behind may hold the other end: its own end is what counts.
+        ended = process.poll() is not None
+        if select.select([source], [], [], 0 if ended else 0.5)[0]:
+            try:
+                said = os.read(source, 1 << 16)
+            except OSError:  # a terminal without anybody at its other end
+                said = b""
+            if said:
+                sys.stdout.buffer.write(said)
+                sys.stdout.buffer.flush()
+                heard = time.monotonic()
+                continue
+            time.sleep(0.1)
+        if ended:
+            return True
+        if time.monotonic() - heard >= SILENT_SECONDS:
+            print(f"   {part} has run for {spent(time.monotonic() - began)}{last}", flush=True)
+            heard = time.monotonic()
+    return False
+
+
+def run(part, hosts_are_built, last):
     """Whether a part passed."""
     command = ["make", "--no-print-directory", *(["-o", "hosts"] if hosts_are_built else []), part]
-    process = subprocess.Popen(command, start_new_session=True)
+    source, sink = channel()
+    process = subprocess.Popen(command, start_new_session=True, stdout=sink, stderr=sink)
+    os.close(sink)
     try:
-        return process.wait(LIMIT_MINUTES * 60) == 0
-    except subprocess.TimeoutExpired:
+        if pass_on(process, source, part, last):
+            return process.returncode == 0
         print(f"== {part} is not done after {LIMIT_MINUTES} minutes; of it there still run:", flush=True)
         subprocess.run(["ps", "-o", "pid,etime,args", "-g", str(process.pid)])
         return False
@@ -52,6 +98,20 @@ def run(part, hosts_are_built):
         except ProcessLookupError:
             pass
         process.wait()
+        os.close(source)
+
+
+def last_times():
+    """Seconds that each part took when it passed last, as far as that is known."""
+    try:
+        return json.loads(TIMES.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def keep_time(part, seconds):
+    TIMES.parent.mkdir(parents=True, exist_ok=True)
+    TIMES.write_text(json.dumps(last_times() | {part: round(seconds)}, indent=1) + "\n")
 
 
 def spent(seconds):
@@ -66,11 +126,15 @@ def main():
     parts = sys.argv[1:] or list(PARTS)
     done, hosts_are_built = [], False
     for number, part in enumerate(parts, 1):
-        print(f"\n== {number}/{len(parts)} {part}: {PARTS[part]}", flush=True)
+        took = last_times().get(part)
+        last = f" (last time {spent(took)})" if took else ""
+        print(f"\n== {number}/{len(parts)} {part}: {PARTS[part]}{last}", flush=True)
         began = time.monotonic()
-        failed = not run(part, hosts_are_built)
+        failed = not run(part, hosts_are_built, last)
         hosts_are_built |= part == "hosts" and not failed
         done.append((part, failed, time.monotonic() - began))
+        if not failed:
+            keep_time(part, done[-1][2])
         print(f"== {part} {'FAILED' if failed else 'passed'} after {spent(done[-1][2])}", flush=True)
         if failed and part == "hosts":
             break

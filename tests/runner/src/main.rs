@@ -20,7 +20,8 @@ mod wire;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arguments::Arguments;
@@ -31,6 +32,7 @@ use scenario::Case;
 use wsguard_test_support::certs::Certs;
 use wsguard_test_support::host::there;
 use wsguard_test_support::outcome::{Failure, Outcome, fail};
+use wsguard_test_support::progress::{Progress, spent};
 
 /// One case on one host over one transport.
 #[derive(Debug, Clone)]
@@ -69,9 +71,17 @@ fn suite(arguments: &Arguments) -> Outcome<bool> {
     let certs = Certs::create(scratch.path())?;
     let began = Instant::now();
     let report = Mutex::new(Report::default());
-    let (alone, beside): (Vec<_>, Vec<_>) = jobs(&cases, &hosts, arguments).into_iter().partition(|job| job.case.alone);
-    run_all(beside, arguments.jobs, &hosts, &certs, arguments, &report);
-    run_all(alone, 1, &hosts, &certs, arguments, &report);
+    let jobs = jobs(&cases, &hosts, arguments);
+    let (total, done) = (jobs.len(), Arc::new(AtomicUsize::new(0)));
+    let progress = Progress::start({
+        let done = Arc::clone(&done);
+        move |time| format!("   {} of {total} runs after {}", done.load(Ordering::Relaxed), spent(time))
+    });
+    let (alone, beside): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.case.alone);
+    let ground = Ground { hosts: &hosts, certs: &certs, verbose: arguments.verbose, report: &report, done: &done };
+    run_all(beside, arguments.jobs, ground);
+    run_all(alone, 1, ground);
+    drop(progress);
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     if arguments.table {
         print!("{}", report.table());
@@ -111,15 +121,18 @@ fn jobs<'a>(cases: &'a [Case], hosts: &'a [(String, PathBuf)], arguments: &'a Ar
     jobs
 }
 
+/// What all jobs share.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    hosts: &'a [(String, PathBuf)],
+    certs: &'a Certs,
+    verbose: bool,
+    report: &'a Mutex<Report>,
+    done: &'a AtomicUsize,
+}
+
 /// Works through `jobs` on `threads` threads.
-fn run_all(
-    jobs: Vec<Job<'_>>,
-    threads: usize,
-    hosts: &[(String, PathBuf)],
-    certs: &Certs,
-    arguments: &Arguments,
-    report: &Mutex<Report>,
-) {
+fn run_all(jobs: Vec<Job<'_>>, threads: usize, ground: Ground<'_>) {
     let queue = Mutex::new(VecDeque::from(jobs));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     std::thread::scope(|scope| {
@@ -127,27 +140,38 @@ fn run_all(
             scope.spawn(|| {
                 while let Some(job) = next() {
                     let began = Instant::now();
-                    let verdict = match (job.case.skipped_on(job.host), run_of(hosts, job.host)) {
-                        (Some(reason), _) => Verdict::Skipped(reason.to_owned()),
-                        (None, None) => Verdict::Failed(Failure("no such host".into())),
-                        (None, Some(run)) => {
-                            let place = Place { run, transport: job.transport, certs };
-                            run::run(job.case, place).map_or_else(Verdict::Failed, |()| Verdict::Passed)
-                        }
-                    };
-                    let line = format!("{} over {}: {}", job.host, job.transport, job.case.name);
-                    match &verdict {
-                        Verdict::Failed(failure) => println!("FAILED {line}: {failure}"),
-                        Verdict::Passed if arguments.verbose => println!("passed {line}"),
-                        Verdict::Skipped(reason) if arguments.verbose => println!("skipped {line}: {reason}"),
-                        _ => {}
-                    }
-                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    let verdict = ground.run(&job);
+                    ground.tell(&job, &verdict);
+                    let mut report = ground.report.lock().unwrap_or_else(PoisonError::into_inner);
                     report.add(job.case, job.host, job.transport, &verdict, began.elapsed());
+                    ground.done.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
+}
+
+impl Ground<'_> {
+    fn run(&self, job: &Job<'_>) -> Verdict {
+        match (job.case.skipped_on(job.host), run_of(self.hosts, job.host)) {
+            (Some(reason), _) => Verdict::Skipped(reason.to_owned()),
+            (None, None) => Verdict::Failed(Failure("no such host".into())),
+            (None, Some(run)) => {
+                let place = Place { run, transport: job.transport, certs: self.certs };
+                run::run(job.case, place).map_or_else(Verdict::Failed, |()| Verdict::Passed)
+            }
+        }
+    }
+
+    fn tell(&self, job: &Job<'_>, verdict: &Verdict) {
+        let line = format!("{} over {}: {}", job.host, job.transport, job.case.name);
+        match verdict {
+            Verdict::Failed(failure) => println!("FAILED {line}: {failure}"),
+            Verdict::Passed if self.verbose => println!("passed {line}"),
+            Verdict::Skipped(reason) if self.verbose => println!("skipped {line}: {reason}"),
+            _ => {}
+        }
+    }
 }
 
 fn run_of<'a>(hosts: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {

@@ -18,6 +18,7 @@ pub mod jwt;
 pub mod lines;
 pub mod outcome;
 pub mod process;
+pub mod progress;
 pub mod setup;
 pub mod suite;
 pub mod wire;

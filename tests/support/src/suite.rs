@@ -10,6 +10,7 @@ use crate::certs::Certs;
 use crate::host::there;
 use crate::outcome::Outcome;
 use crate::process::raise_descriptor_limit;
+use crate::progress::{Progress, spent};
 
 /// What a test works with.
 #[derive(Debug)]
@@ -100,10 +101,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs one, and prints how it went: `title`, the time it took, and behind `about` what it says.
+    /// Runs one, and prints how it went: `title`, the time it took, and behind `about` what it says. While a long one runs, a
+    /// line from time to time says so.
     pub fn run(&mut self, title: &str, about: &str, test: impl FnOnce() -> Outcome<String>) {
         let began = Instant::now();
+        let (done, name) = (self.passed + self.failed, title.to_owned());
+        let progress = Progress::start(move |time| format!("...  {name} runs for {} ({done} done)", spent(time)));
         let outcome = test();
+        drop(progress);
         let seconds = began.elapsed().as_secs_f64();
         let (mark, note) = match outcome {
             Ok(note) => {
