@@ -318,6 +318,41 @@ def test_a_server_that_fails_ends_its_connection(run: Run, accepts: bool) -> Non
     assert told == [{"type": "websocket.disconnect", "code": 1006}]
 
 
+def test_a_server_that_takes_only_the_codes_of_applications(run: Run) -> None:
+    """daphne: what it does not take would leave the client where it is."""
+    refused = []
+
+    async def main() -> None:
+        guard = Guard(echo, policy(max_message_bytes=10))
+
+        async def served(scope: Any, receive: Any, send: Any) -> None:
+            async def takes_few(message: Any) -> None:
+                code = message.get("code", 1000)
+                if code != 1000 and not 3000 <= code <= 4999:
+                    refused.append(code)
+                    raise Exception(f"invalid close code {code} (must be 1000 or from [3000, 4999])")
+                await send(message)
+
+            await guard(scope, receive, takes_few)
+
+        client = Client(served)
+        await client.hear()
+        client.say(text="x" * 11)
+        assert await client.hear() == {"type": "websocket.close", "code": 4009, "reason": "message too big"}
+        await asyncio.wait_for(client.task, 10)
+        await end(guard)
+
+    run(main)
+    assert refused == [1009]
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+def test_a_server_without_asyncio_is_told_so(kind: str) -> None:
+    called = Guard(echo, policy())({"type": kind}, None, None)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"runs on asyncio.*hypercorn"):
+        called.send(None)
+
+
 def test_the_server_hears_of_one_close(run: Run) -> None:
     raised = []
 

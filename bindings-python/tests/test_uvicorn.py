@@ -301,6 +301,36 @@ def test_an_application_refuses(run: Run, steps: Any, status: int, body: bytes |
     run(main)
 
 
+def test_an_upgrade_does_not_overtake_the_answer_before_it(run: Run, http: str) -> None:
+    """RFC 9112 section 9.3.2: requests in one write are answered in order, or the connection ends with the first."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            return await echo(scope, receive, send)
+        await asyncio.sleep(0.1)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main() -> None:
+        async with Serving(app, http=http) as serving:
+            reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+            head = f"GET / HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\n"
+            writer.write(
+                f"{head}\r\n{head}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert first.startswith(b"HTTP/1.1 200 ") and await reader.readexactly(2) == b"ok"
+            second = await asyncio.wait_for(reader.readline(), 10)
+            # h11 reads no further before it has answered.
+            assert second.startswith(b"HTTP/1.1 101 ") if http == "h11" else (second == b"" and b": close" in first)
+            writer.transport.abort()
+            while serving.server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+    run(main)
+
+
 def test_what_comes_before_the_application_decides_is_kept(run: Run, http: str) -> None:
     decides = asyncio.Event()
 

@@ -26,6 +26,9 @@ _PIECE_BYTES = 65_536
 #: What the core says and the server has not taken yet, at most: what comes then waits in the core, by its rules.
 _SAYINGS = 64
 
+#: What is added to the core's code for a server that takes no other than those of applications: 1008 is 4008.
+_PRIVATE = 3000
+
 #: What a path has besides letters and digits (RFC 3986 section 3.3).
 _PATH = "/-._~!$&'()*+,;=:@"
 
@@ -131,7 +134,16 @@ class Guarded(Changing):
     def _close_server(self, code: int, reason: str) -> None:
         if code not in (1005, 1006):
             self._is_closed = True
-            self._later(self._send({"type": "websocket.close", "code": code, "reason": reason}))
+            self._later(self._close_by_code(code, reason))
+
+    async def _close_by_code(self, code: int, reason: str) -> None:
+        message = {"type": "websocket.close", "code": code, "reason": reason}
+        try:
+            await self._send(message)
+        except Exception:
+            # daphne takes 1000 and 3000 to 4999, and would leave the client where it is. One that has gone hears
+            # neither.
+            await self._send({**message, "code": _PRIVATE + code})
 
     # --- the server -------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class HandedOver(Changing, asyncio.Protocol):
             self._core.drain()
 
     def _begin(self, head: bytes) -> None:
+        if self._is_left_to_http():
+            return
         self._head = head
         judged = judged_head(head)
         try:
@@ -130,6 +132,20 @@ class HandedOver(Changing, asyncio.Protocol):
                 _logger.error("WebSocket refused: %s%s", error, more)
             self._over()
             self._refuse_here()
+
+    def _is_left_to_http(self) -> bool:
+        """Whether uvicorn has still to answer a request before this one: our answer would come for that, and its answer
+        be lost (RFC 9112 section 9.3.2). It says its last answer, and that the connection ends with it."""
+        http: Any = self.transport.get_protocol()
+        cycle = getattr(http, "cycle", None)
+        if cycle is None or cycle.response_complete:
+            return False
+        cycle.keep_alive = False
+        self.server_state.connections.add(http)
+        # Behind uvicorn's own step, which gives the transport to us.
+        self.loop.call_soon(self.transport.set_protocol, http)
+        self._over()
+        return True
 
     def _duplicate(self) -> tuple[int, bool] | None:
         """A descriptor of the connection for the core, and whether it is a Unix socket; `None`: its bytes are fed

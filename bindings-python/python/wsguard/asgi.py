@@ -33,9 +33,10 @@ class Guard:
         app = Guard(app, origins=["https://app.example.com"], auth={"jwt": {...}})
 
     A refused handshake has the status of its verdict where the server has the extension ``websocket.http.response``,
-    else 403. ``scope["extensions"]["wsguard"]`` has ``user``, ``roles`` and ``ip``. Keep-alive is the server's:
-    ``ping_interval_ms`` and ``idle_timeout_ms`` are off. So is compression: messages come here decompressed, and
-    ``compression`` says nothing. What is no WebSocket passes untouched.
+    else 403. A violation is closed by its code, on servers that take only those of applications (daphne) by that code
+    plus 3000: 4008, 4009. ``scope["extensions"]["wsguard"]`` has ``user``, ``roles`` and ``ip``. Keep-alive is the
+    server's: ``ping_interval_ms`` and ``idle_timeout_ms`` are off. So is compression: messages come here decompressed,
+    and ``compression`` says nothing. What is no WebSocket passes untouched.
 
     Args:
         app: the ASGI application.
@@ -57,12 +58,13 @@ class Guard:
         if scope["type"] == "websocket":
             await Guarded(self._core(), scope, receive, send).run(self._app)
         elif scope["type"] == "lifespan":
+            _running_loop()
             await self._app(scope, self._until_shutdown(receive), send)
         else:
             await self._app(scope, receive, send)
 
     def _core(self) -> Core:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         core = self._cores.get(loop)
         if core is None:
             # A core keeps its loop: where no lifespan ends it (test clients make a loop for each connection), it stays.
@@ -81,3 +83,13 @@ class Guard:
             return message
 
         return told
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "wsguard.asgi.Guard runs on asyncio, and this is no event loop of it: hypercorn's worker class must be "
+            "asyncio or uvloop, not trio"
+        ) from None

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
+use super::socket::Socket;
 use super::stream::Stream;
 use wsguard_proto::codec::BufferPool;
 
@@ -170,6 +171,16 @@ impl Outbox {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes what the socket takes at once, for a stream that is about to be dropped: see [`Socket::send_unasked`]. Errors are
+    /// the end that it is going to have anyway.
+    pub(super) fn write_unasked(&mut self, socket: &Socket, pool: &mut Pool) {
+        while let Some(first) = self.segments.front()
+            && let Ok(written @ 1..) = socket.send_unasked(&first.bytes()[self.sent..])
+        {
+            self.consume(written, pool);
+        }
     }
 
     /// Moves what is left of the first segment to a smaller one, once most of it is sent: copying costs a part of what sending

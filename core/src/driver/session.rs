@@ -200,6 +200,15 @@ impl Session {
         Ok(written)
     }
 
+    /// Offers what waits to a plain socket that is about to be dropped, also where nobody knows yet whether it has room. Returns
+    /// how many bytes it took. (That of TLS has been written to: what is known of it is true.)
+    pub(super) fn write_unasked(&mut self, pool: &mut Pool) -> usize {
+        let (Some(outbox), Stream::Plain(socket)) = (&mut self.outbox, &self.stream) else { return 0 };
+        let before = outbox.len();
+        outbox.write_unasked(socket, pool);
+        before - outbox.len()
+    }
+
     /// Ends the write side once everything is sent.
     pub(super) fn end_writing(&mut self, cx: &mut Context<'_>) {
         if self.outbox.is_none() && !self.must_flush && !self.ended_writing {

@@ -74,6 +74,17 @@ impl Socket {
         }
     }
 
+    /// Sends what the kernel has room for, whatever the runtime was told of the socket: of one that was registered just now it
+    /// was told nothing. A pipe knows of its room by itself.
+    pub(super) fn send_unasked(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(tcp) => send_now(&SockRef::from(tcp), bytes),
+            #[cfg(unix)]
+            Socket::Unix(unix) => send_now(&SockRef::from(unix), bytes),
+            Socket::Pipe(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// What the runtime was told of a socket.
     fn known(&self, interest: Interest) -> Option<Ready> {
         let cx = &mut Context::from_waker(Waker::noop());
@@ -85,6 +96,14 @@ impl Socket {
         };
         if let Poll::Ready(Ok(ready)) = ready { Some(ready) } else { None }
     }
+}
+
+/// A peer that is gone is an error, and no signal.
+fn send_now(socket: &socket2::Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    return rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL).map_err(Into::into);
+    #[cfg(not(target_os = "linux"))]
+    return socket.send(bytes);
 }
 
 macro_rules! delegate {

@@ -201,6 +201,8 @@ impl Shard {
         let Some(mut session) = self.take(conn.slot(), conn.generation()) else { return };
         if session.outbox.is_some() {
             self.write_elsewhere(&mut session, now);
+            let written = session.session.write_unasked(&mut self.pool);
+            add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
         }
         self.turn(&mut session, now, Connection::handle_eof);
         self.end_turn_elsewhere(session, now);

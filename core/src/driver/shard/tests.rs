@@ -211,6 +211,18 @@ fn what_was_said_before_the_socket_is_dropped_is_offered_to_it() {
     client.read_to_end(&mut said).unwrap();
     assert_eq!(said, b"the 101\x81\x04last", "and no close frame");
 
+    // Also in the turn of its opening, when nobody knows yet whether the socket has room.
+    let (mut client, socket) = rig.socket();
+    let conn = rig.open_with(Stream::Plain(socket), "alice", Vec::new(), b"the 101".to_vec(), None);
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    rig.handle.send_text(conn, "last").unwrap();
+    rig.handle.terminate(conn).unwrap();
+    run_commands();
+    assert_eq!((rig.events(), rig.handle.stats().bytes_out), (vec!["close 1006".to_owned()], 12));
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"the 101\x81\x04last");
+
     // What the socket has no room for is not waited for.
     let (mut client, socket) = rig.socket();
     let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
