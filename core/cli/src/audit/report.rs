@@ -273,7 +273,7 @@ mod tests {
         assert!(list().lines().count() == CHECKS.len());
     }
 
-    /// docs/AUDIT.md follows the table: WSGUARD_WRITE=1 writes it again.
+    /// docs/AUDIT.md follows the table: `make audit-doc` writes it again.
     #[test]
     fn the_committed_document_is_this_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/AUDIT.md");

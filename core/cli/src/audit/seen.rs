@@ -39,7 +39,7 @@ pub(crate) struct Seen {
     pub(crate) messages: u64,
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
-    last_pong: Vec<u8>,
+    pub(crate) last_pong: Vec<u8>,
     pub(crate) texts: Vec<String>,
     /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
     pub(crate) close: Option<(u16, String)>,
@@ -114,17 +114,19 @@ pub(crate) enum Bait {
 /// The codes with which an endpoint fails a connection for how something came: RFC 6455 section 7.4.1.
 const OF_THE_PROTOCOL: [u16; 3] = [1002, 1007, 1009];
 
-/// Judges what came after something wrong, with a ping behind it: whoever answers the ping has taken what was before it.
+/// Judges what came after something wrong, with a ping behind it: whoever answers the ping, and goes on, has taken what was before
+/// it. An answer alone says little: many servers answer pings before the application has read the message.
 pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
-    if seen.answered(tag) {
-        return Bait::Taken("the ping behind it was answered".to_owned());
-    }
     let Some(ending) = seen.ending() else {
-        return Bait::Unclear("neither an end nor an answer to the ping behind it came in time".to_owned());
+        return if seen.answered(tag) {
+            Bait::Taken("the ping behind it was answered".to_owned())
+        } else {
+            Bait::Unclear("neither an end nor an answer to the ping behind it came in time".to_owned())
+        };
     };
     match (&seen.close, seen.end, content) {
         (Some((code, _)), ..) if OF_THE_PROTOCOL.contains(code) => Bait::Refused(ending),
-        (_, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) if seen.close.is_none() => Bait::Unclear(ending),
+        (None, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) => Bait::Unclear(ending),
         (.., Content::Hidden | Content::Taken) => Bait::Refused(ending),
         (.., Content::Refused(how)) => Bait::Unclear(format!(
             "{ending}, but so ends a connection that sends the same message as it should ({how}); give one that is valid with --message"
@@ -160,6 +162,9 @@ mod tests {
     fn an_answered_ping_means_taken() {
         assert!(matches!(bait(&seen(&[(0x8a, b"after")]), "after", &Content::Hidden), Bait::Taken(_)));
         assert!(matches!(bait(&seen(&[(0x8a, b"control")]), "after", &Content::Hidden), Bait::Unclear(_)));
+        // The application refuses later than the library answers.
+        let late = seen(&[(0x8a, b"after"), (0x88, &[0x03, 0xef])]);
+        assert!(matches!(bait(&late, "after", &Content::Taken), Bait::Refused(_)));
     }
 
     #[test]

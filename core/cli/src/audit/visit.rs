@@ -135,6 +135,16 @@ impl<'e> Visit<'e> {
         self.wait(within, |seen| seen.answered(tag)).then(|| began.elapsed())
     }
 
+    /// The ping behind whatever is examined. After its answer the application gets time to end the connection; an answer of its own
+    /// (one of `answers` more messages) says that it will not.
+    pub(crate) fn ping_behind(&mut self, tag: &str, within: Duration, answers: u64) {
+        let enough = self.seen.messages + answers;
+        if self.ping(tag, within).is_some() {
+            let grace = self.grace(within);
+            self.wait(grace, |seen| answers > 0 && seen.messages >= enough);
+        }
+    }
+
     /// Whether the server lets one stay, and how long an honest round trip takes. Socket.IO lets a client in by a message of its own.
     pub(crate) fn control(&mut self, engine_io: bool, within: Duration) -> Control {
         if engine_io {

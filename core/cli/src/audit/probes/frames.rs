@@ -86,15 +86,18 @@ fn each(examiner: &Examiner, all: impl Fn(&Message) -> Vec<Wrong>, severity: Sev
 }
 
 fn one(examiner: &Examiner, wrong: &Wrong, severity: Severity) -> Ruled {
-    let content = match wrong.shows {
-        Shows::Nothing | Shows::Waits => Content::Hidden,
-        Shows::Message => examiner.content().0,
-        Shows::Other => Content::Refused("an application may refuse such a text itself".to_owned()),
+    let (content, answers) = match wrong.shows {
+        Shows::Nothing | Shows::Waits => (Content::Hidden, 0),
+        Shows::Message => examiner.content(),
+        Shows::Other => (Content::Refused("an application may refuse such a text itself".to_owned()), 1),
     };
     let mut visit = examiner.visit().map_err(|early| Ruling { sent: wrong.what.to_owned(), ..early })?;
     visit.send(&wrong.bytes);
     let grace = visit.grace(examiner.timeout);
-    visit.ping(AFTER, grace);
+    match wrong.shows {
+        Shows::Nothing | Shows::Waits => _ = visit.ping(AFTER, grace),
+        Shows::Message | Shows::Other => visit.ping_behind(AFTER, grace, answers),
+    }
     let judged = bait(&visit.seen, AFTER, &content);
     let judged = match (judged, &wrong.shows, visit.seen.is_over()) {
         (Bait::Unclear(_), Shows::Waits, false) => Bait::Taken("the server waits for the rest of it".to_owned()),
