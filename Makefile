@@ -16,7 +16,7 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
-        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python
+        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python audit audit-peers audit-doc
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -134,6 +134,18 @@ autobahn: hosts
 # All targets, or TARGETS="frames contract".
 fuzz:
 	tests/fuzz/run.sh $(SECONDS) $(TARGETS)
+
+# Servers of other libraries, as their documentation writes them, and ours, examined with `wsguard audit`.
+audit: hosts
+	cargo build --locked --quiet -p wsguard-cli
+	TARGET=$(abspath $(TARGET)) tests/audit/run.sh
+audit-peers: audit
+
+# The part of docs/AUDIT.md that follows the table of checks.
+audit-doc:
+	cargo build --locked --quiet -p wsguard-cli
+	(sed '/^<!-- From here on:/q' docs/AUDIT.md; echo; $(TARGET)/debug/wsguard audit --list --markdown) > docs/AUDIT.md.new
+	mv docs/AUDIT.md.new docs/AUDIT.md
 
 # Takes one check after the other out of the core; a named scenario must fail each time.
 removals:

@@ -28,7 +28,7 @@ struct Command {
 #[derive(Subcommand)]
 enum What {
     /// Examine a WebSocket server that you are responsible for, and say what it lets through.
-    Audit(audit::Args),
+    Audit(Box<audit::Args>),
     /// Read a policy: say what is in force, and warn of what is weak.
     Check(check::Args),
     /// Write the proxy configuration for a policy, and examine the proxies on the way to a server.
@@ -51,7 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let ended = match command.what {
-        What::Audit(args) => audit::run(args),
+        What::Audit(args) => audit::run(&args),
         What::Check(args) => check::run(args),
         What::Doctor(args) => doctor::run(args),
         What::Serve(args) => serve::run(args),

@@ -1,5 +1,6 @@
 //! Credentials: what is shown to be let in, and what is shown instead where a check leaves it out or gets it wrong.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use crate::outcome::Failure;
@@ -22,6 +23,8 @@ pub(crate) enum Place {
     Query(String),
     /// `Sec-WebSocket-Protocol: bearer, …`.
     Subprotocol,
+    /// A member of `auth`, which a client of Socket.IO sends after the 101.
+    SocketIo(String),
 }
 
 impl Place {
@@ -34,8 +37,9 @@ impl Place {
             ("header", true) => Ok(Self::Header(name.to_owned())),
             ("cookie", true) => Ok(Self::Cookie(name.to_owned())),
             ("query", true) => Ok(Self::Query(name.to_owned())),
+            ("socket.io", true) => Ok(Self::SocketIo(name.to_owned())),
             _ => Err(Failure::new(
-                "--token-source: expected bearer, header:NAME, cookie:NAME, query:NAME or subprotocol",
+                "--token-source: expected bearer, header:NAME, cookie:NAME, query:NAME, subprotocol or socket.io:NAME",
             )),
         }
     }
@@ -45,7 +49,7 @@ impl Place {
         match self {
             Self::Cookie(_) => true,
             Self::Header(name) => name.eq_ignore_ascii_case("authorization") && value.starts_with("Basic "),
-            Self::Bearer | Self::Query(_) | Self::Subprotocol => false,
+            Self::Bearer | Self::Query(_) | Self::Subprotocol | Self::SocketIo(_) => false,
         }
     }
 }
@@ -106,25 +110,35 @@ impl Access {
 
     /// Lines of the head, each with its end.
     pub(crate) fn lines(&self, protocols: &[String]) -> String {
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         let (mut cookies, mut offered) = (Vec::new(), Vec::new());
         for (place, value) in &self.0 {
             match place {
-                Place::Bearer => lines += &format!("Authorization: Bearer {value}\r\n"),
-                Place::Header(name) => lines += &format!("{name}: {value}\r\n"),
+                Place::Bearer => lines.push(format!("Authorization: Bearer {value}\r\n")),
+                Place::Header(name) => lines.push(format!("{name}: {value}\r\n")),
                 Place::Cookie(name) => cookies.push(format!("{name}={value}")),
                 Place::Subprotocol => offered.extend(["bearer".to_owned(), value.clone()]),
-                Place::Query(_) => {}
+                Place::Query(_) | Place::SocketIo(_) => {}
             }
         }
         offered.extend(protocols.iter().cloned());
         if !cookies.is_empty() {
-            lines += &format!("Cookie: {}\r\n", cookies.join("; "));
+            lines.push(format!("Cookie: {}\r\n", cookies.join("; ")));
         }
         if !offered.is_empty() {
-            lines += &format!("Sec-WebSocket-Protocol: {}\r\n", offered.join(", "));
+            lines.push(format!("Sec-WebSocket-Protocol: {}\r\n", offered.join(", ")));
         }
-        lines
+        lines.concat()
+    }
+
+    /// The packet that asks Socket.IO's main namespace to let one in, with those that stand there.
+    pub(crate) fn connect(&self) -> String {
+        let members = self.0.iter().filter_map(|(place, value)| match place {
+            Place::SocketIo(name) => Some((name.clone(), serde_json::Value::from(value.as_str()))),
+            _ => None,
+        });
+        let auth: serde_json::Map<_, _> = members.collect();
+        if auth.is_empty() { "40".to_owned() } else { format!("40{}", serde_json::Value::from(auth)) }
     }
 
     /// The query with those that stand there.
@@ -199,7 +213,7 @@ fn percent(value: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out += &format!("%{byte:02X}");
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
@@ -231,6 +245,10 @@ mod tests {
             "Authorization: Bearer t1\r\nX-Key: t2\r\nCookie: sid=t3\r\nSec-WebSocket-Protocol: bearer, t5, chat\r\n"
         );
         assert_eq!(all.query("a=1"), "a=1&token=t%204");
+        assert_eq!(
+            (all.connect().as_str(), access(&[("socket.io:token", "t\"")]).connect().as_str()),
+            ("40", r#"40{"token":"t\""}"#)
+        );
         assert!(all.is_ambient() && all.in_url());
         assert!(!access(&[("bearer", "t")]).is_ambient());
         assert!(Access::default().is_ambient());

@@ -173,8 +173,9 @@ impl Examiner {
 
     /// An opening handshake, and the control.
     pub(crate) fn enter(&self, ask: &Ask) -> Entry<'_> {
+        let connect = self.target.engine_io.then(|| ask.access.connect());
         match self.open(ask) {
-            Opening::Open(mut visit) => match visit.control(self.target.engine_io, self.timeout) {
+            Opening::Open(mut visit) => match visit.control(connect.as_deref(), self.timeout) {
                 Control::Alive => Entry::In(visit),
                 Control::Ended(how) => Entry::Late(format!("101, then {how}")),
                 Control::Mute => Entry::Unclear("101, but no answer to a ping".to_owned()),

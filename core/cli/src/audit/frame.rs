@@ -13,6 +13,9 @@ pub(crate) const RSV1: u8 = 0x40;
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
+/// The two lengths that say where the length stands.
+const SIXTEEN_BITS: u8 = 0x7e;
+const SIXTY_FOUR_BITS: u8 = 0x7f;
 
 /// The key of section 5.7's examples. A mask protects proxies from bytes that a script in a browser chose; here the person at the
 /// terminal chose them all, and a probe that is repeated should be the same bytes.
@@ -27,11 +30,11 @@ pub(crate) fn header(first: u8, len: u64) -> Vec<u8> {
     match len {
         0..=125 => bytes.push(MASKED | len as u8),
         126..=0xffff => {
-            bytes.push(MASKED | 126);
+            bytes.push(MASKED | SIXTEEN_BITS);
             bytes.extend((len as u16).to_be_bytes());
         }
         _ => {
-            bytes.push(MASKED | 127);
+            bytes.push(MASKED | SIXTY_FOUR_BITS);
             bytes.extend(len.to_be_bytes());
         }
     }
@@ -48,7 +51,7 @@ pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A short masked frame whose length stands in eight bytes, which is not the shortest form (section 5.2).
 pub(crate) fn long_length(first: u8, payload: &[u8], top_bit: bool) -> Vec<u8> {
-    let mut bytes = vec![first, MASKED | 127];
+    let mut bytes = vec![first, MASKED | SIXTY_FOUR_BITS];
     bytes.extend((payload.len() as u64 | u64::from(top_bit) << 63).to_be_bytes());
     bytes.extend(MASK);
     bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
@@ -134,8 +137,8 @@ fn parse(head: &[u8]) -> Result<Option<(u8, u64)>, &'static str> {
         return Err("a masked frame");
     }
     Ok(match second {
-        126 => extended.try_into().ok().map(|len| (*first, u64::from(u16::from_be_bytes(len)))),
-        127 => extended.try_into().ok().map(|len| (*first, u64::from_be_bytes(len))),
+        &SIXTEEN_BITS => extended.try_into().ok().map(|len| (*first, u64::from(u16::from_be_bytes(len)))),
+        &SIXTY_FOUR_BITS => extended.try_into().ok().map(|len| (*first, u64::from_be_bytes(len))),
         len => Some((*first, u64::from(*len))),
     })
 }
@@ -178,7 +181,7 @@ mod tests {
         let mut reader = Reader::default();
         reader.take(&[0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], |_| panic!()).unwrap();
         for _ in 0..100 {
-            reader.take(&[0; 65536], |_| panic!()).unwrap();
+            reader.take(&vec![0; 65536], |_| panic!()).unwrap();
         }
         assert_eq!(reader.current.unwrap().0.start.len(), KEPT);
     }

@@ -1,5 +1,7 @@
 //! The opening handshake, both ways: the request's bytes, and what the server's answer says.
 
+use std::fmt::Write;
+
 use super::access::Access;
 use super::target::Target;
 use super::text::shown;
@@ -65,9 +67,9 @@ impl Ask {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut head = self.beginning();
         head += "Upgrade: websocket\r\nConnection: Upgrade\r\n";
-        head += &format!("Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n");
+        let _ = write!(head, "Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n");
         if let Some(origin) = &self.origin {
-            head += &format!("Origin: {origin}\r\n");
+            let _ = write!(head, "Origin: {origin}\r\n");
         }
         if self.deflate {
             head += "Sec-WebSocket-Extensions: permessage-deflate\r\n";

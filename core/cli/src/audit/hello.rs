@@ -1,4 +1,4 @@
-//! A ClientHello of an old TLS version, by hand: a library that speaks TLS 1.0 and 1.1 would be a risk of its own.
+//! A `ClientHello` of an old TLS version, by hand: a library that speaks TLS 1.0 and 1.1 would be a risk of its own.
 
 /// The versions that RFC 8996 forbids, with their wire form.
 pub(crate) const OLD: [(&str, u16); 2] = [("TLS 1.0", 0x0301), ("TLS 1.1", 0x0302)];
@@ -10,7 +10,7 @@ fn prefixed<const N: usize>(bytes: &[u8]) -> Vec<u8> {
     [&bytes.len().to_be_bytes()[size_of::<usize>() - N..], bytes].concat()
 }
 
-/// A record with a ClientHello (RFC 4346 section 7.4.1.2) that offers this version at most.
+/// A record with a `ClientHello` (RFC 4346 section 7.4.1.2) that offers this version at most.
 pub(crate) fn client_hello(version: u16, host: &str) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
     // The nonce protects a connection, and there will be none.
@@ -36,7 +36,7 @@ fn extensions(host: &str) -> Vec<u8> {
     all
 }
 
-/// What a server answered to a ClientHello.
+/// What a server answered to a `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hello {
     /// Not enough bytes yet.
@@ -49,7 +49,7 @@ pub(crate) enum Hello {
     Other,
 }
 
-/// Reads the beginning of the answer: an alert, or the version in a ServerHello.
+/// Reads the beginning of the answer: an alert, or the version in a `ServerHello`.
 pub(crate) fn answer(bytes: &[u8]) -> Hello {
     match bytes {
         [21, _, _, _, _, _, alert, ..] => Hello::Alert(*alert),

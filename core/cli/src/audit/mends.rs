@@ -37,6 +37,7 @@ const PROXY: &str =
 
 impl Topic {
     /// One text per library, in the order of [`LIBRARIES`].
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub(crate) fn mends(self) -> [&'static str; 6] {
         match self {
             Self::Origin => [

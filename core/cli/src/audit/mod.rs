@@ -25,6 +25,7 @@ mod tls;
 mod visit;
 mod wire;
 
+use std::io::Write;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,6 @@ use checks::Check;
 use examiner::{Entry, Examiner};
 use head::Ask;
 use limits::{Budget, Purse};
-use mends::LIBRARIES;
 use message::Message;
 use report::Report;
 use ruling::Ruling;
@@ -48,26 +48,24 @@ pub(crate) use options::Args;
 /// What finding a way in may cost, and what is left for servers that want to be asked again.
 const BEGINNING: Budget = Budget { connections: 16, bytes: 256 * 1024, seconds: 30 };
 
-pub(crate) fn run(args: Args) -> Ended {
-    let args = &args;
+pub(crate) fn run(args: &Args) -> Ended {
     if args.list {
-        print!("{}", if args.markdown { report::markdown() } else { report::list() });
+        say(&if args.markdown { report::markdown() } else { report::list() })?;
         return Ok(Outcome::Well);
     }
-    if let Some(name) = &args.library {
-        if !LIBRARIES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            return Err(Failure::new(format!("--library: {name:?} is none of {}", LIBRARIES.join(", "))));
-        }
-    }
+    args.check_library()?;
     let (checks, rate, patience) = (args.checks()?, args.checked_rate()?, args.patience()?);
     let mut examiner = prepare(args, &checks)?;
     let addresses: Vec<_> = examiner.addresses.iter().map(ToString::to_string).collect();
     let budget = budget(&checks, rate, patience.as_secs());
     let plan = report::plan(&examiner.target.shown(), &addresses, &checks, budget, rate, patience.as_secs());
     if args.json {
-        eprint!("{plan}")
+        eprint!("{plan}");
     } else {
-        println!("{plan}")
+        say(&format!(
+            "{plan}
+"
+        ))?;
     }
     if args.dry_run {
         return Ok(Outcome::Well);
@@ -85,12 +83,21 @@ pub(crate) fn run(args: Args) -> Ended {
         seconds: began.elapsed().as_secs_f64(),
         redactor: Redactor::new(examiner.access.secrets()),
     };
-    if args.json {
-        println!("{}", report.json())
+    say(&if args.json {
+        format!(
+            "{}
+",
+            report.json()
+        )
     } else {
-        print!("{}", report.text(args.library.as_deref()))
-    }
+        report.text(args.library.as_deref())
+    })?;
     end(args, &examiner, &report)
+}
+
+/// On standard output. A reader that has gone is an error, and no panic.
+fn say(text: &str) -> std::io::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())
 }
 
 /// The sum of what the checks may cost, the way in, and the pace.

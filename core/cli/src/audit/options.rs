@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::access::{Access, Place, pair};
 use super::checks::{CHECKS, Check, by_name};
+use super::mends::LIBRARIES;
 use super::ruling::Severity;
 use crate::outcome::Failure;
 
@@ -12,8 +13,9 @@ use crate::outcome::Failure;
 ///
 /// A value of a credential may be `env:NAME` or `file:PATH`: what stands on a command line is seen by every user of the machine.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a command are just that")]
 pub(crate) struct Args {
-    /// The server: ws://HOST[:PORT]/PATH or wss://…; a path with `/socket.io/` is spoken to as Socket.IO.
+    /// The server: `ws://HOST[:PORT]/PATH` or `wss://…`; a path with `/socket.io/` is spoken to as Socket.IO.
     #[arg(required_unless_present = "list")]
     pub(crate) url: Option<String>,
     /// An origin that is let in; without it that of the URL is tried, then none.
@@ -22,7 +24,7 @@ pub(crate) struct Args {
     /// The credential that is let in.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Where the token stands: bearer, header:NAME, cookie:NAME, query:NAME, subprotocol.
+    /// Where the token stands: bearer, header:NAME, cookie:NAME, query:NAME, subprotocol, or socket.io:NAME (in `auth`).
     #[arg(long, value_name = "SOURCE", default_value = "bearer")]
     token_source: String,
     /// A header that is a credential: `Name: value`.
@@ -172,6 +174,15 @@ impl Args {
             return Err(Failure::new("--only and --skip leave no check"));
         }
         Ok(wanted)
+    }
+
+    pub(crate) fn check_library(&self) -> Result<(), Failure> {
+        match &self.library {
+            Some(name) if !LIBRARIES.iter().any(|known| known.eq_ignore_ascii_case(name)) => {
+                Err(Failure::new(format!("--library: {name:?} is none of {}", LIBRARIES.join(", "))))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn timeout(&self) -> Result<Duration, Failure> {

@@ -90,11 +90,11 @@ impl Ruling {
     }
 
     /// The worst of several, with what came of each. One that could not be told hides no finding, and no pass hides it.
-    pub(crate) fn worst(all: Vec<Self>) -> Self {
+    pub(crate) fn worst(all: &[Self]) -> Self {
         let Some(verdict) = all.iter().map(|one| one.verdict).max_by_key(|verdict| verdict.rank()) else {
             return Self::skipped("nothing to send");
         };
-        if let [one] = all.as_slice() {
+        if let [one] = all {
             return one.clone();
         }
         let relevant = || all.iter().filter(|one| one.verdict.rank() > 0);
@@ -112,11 +112,11 @@ mod tests {
     fn the_worst_rules() {
         let (passed, unknown) = (Ruling::passed("a", "refused"), Ruling::unknown("b", "silence"));
         let low = Ruling::finding(Severity::Low, "c", "taken");
-        assert_eq!(Ruling::worst(vec![passed.clone(), unknown.clone()]).verdict, Verdict::Unknown);
-        let all = Ruling::worst(vec![passed.clone(), low, unknown, Ruling::skipped("no")]);
+        assert_eq!(Ruling::worst(&[passed.clone(), unknown.clone()]).verdict, Verdict::Unknown);
+        let all = Ruling::worst(&[passed.clone(), low, unknown, Ruling::skipped("no")]);
         assert_eq!(all.verdict, Verdict::Finding(Severity::Low));
         assert_eq!(all.came, "a: refused; c: taken; b: silence");
-        assert_eq!(Ruling::worst(vec![passed.clone()]), passed);
+        assert_eq!(Ruling::worst(std::slice::from_ref(&passed)), passed);
         assert!(Severity::High > Severity::Medium && Severity::Medium > Severity::Low);
     }
 }

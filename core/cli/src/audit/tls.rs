@@ -90,7 +90,8 @@ fn fault(error: Error) -> CertificateFault {
                 CertificateFault::NotValidNow
             }
             E::NotValidForName | E::NotValidForNameContext { .. } => CertificateFault::OtherName,
-            E::UnknownIssuer => CertificateFault::UnknownIssuer,
+            // The second: an authority of a known name, and with another key.
+            E::UnknownIssuer | E::BadSignature => CertificateFault::UnknownIssuer,
             other => CertificateFault::Other(other.to_string()),
         },
         other => CertificateFault::Other(other.to_string()),
@@ -132,5 +133,53 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// A certificate for `localhost` that is valid in June 2030, and a store with its authority.
+    fn june() -> (Vec<CertificateDer<'static>>, RootCertStore) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2030, 6, 1), date_time_ymd(2030, 7, 1));
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        (vec![certificate.der().clone()], roots)
+    }
+
+    /// Days after the first of June 2030.
+    fn day(days: i64) -> UnixTime {
+        let seconds = 1_906_502_400 + days * 86_400;
+        UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap()))
+    }
+
+    #[test]
+    fn a_certificate_is_judged_by_name_time_and_authority() {
+        let (chain, roots) = june();
+        let judge = |name: &'static str, roots: &RootCertStore, now| {
+            judge(&chain, &ServerName::try_from(name).unwrap(), roots.clone(), now).unwrap()
+        };
+        assert_eq!(judge("localhost", &roots, day(1)), None);
+        assert_eq!(judge("localhost", &roots, day(20)), Some(CertificateFault::EndsSoon));
+        assert_eq!(judge("localhost", &roots, day(31)), Some(CertificateFault::NotValidNow));
+        assert_eq!(judge("localhost", &roots, day(-1)), Some(CertificateFault::NotValidNow));
+        assert_eq!(judge("other.example", &roots, day(1)), Some(CertificateFault::OtherName));
+        assert_eq!(judge("localhost", &june().1, day(1)), Some(CertificateFault::UnknownIssuer));
+    }
+
+    #[test]
+    fn without_authorities_nothing_is_said() {
+        let (chain, _) = june();
+        let name = ServerName::try_from("localhost").unwrap();
+        assert!(judge(&chain, &name, RootCertStore::empty(), day(1)).is_err());
+        assert!(judge(&[], &name, RootCertStore::empty(), day(1)).is_err());
     }
 }

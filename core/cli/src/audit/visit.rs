@@ -146,9 +146,9 @@ impl<'e> Visit<'e> {
     }
 
     /// Whether the server lets one stay, and how long an honest round trip takes. Socket.IO lets a client in by a message of its own.
-    pub(crate) fn control(&mut self, engine_io: bool, within: Duration) -> Control {
-        if engine_io {
-            self.send(&frame::masked(TEXT, b"40"));
+    pub(crate) fn control(&mut self, socket_io: Option<&str>, within: Duration) -> Control {
+        if let Some(connect) = socket_io {
+            self.send(&frame::masked(TEXT, connect.as_bytes()));
             let answered = |text: &String| text.starts_with("40") || text.starts_with("44");
             self.wait(within, |seen| seen.texts.iter().any(answered));
             if let Some(refusal) = self.seen.texts.iter().find(|text| text.starts_with("44")) {

@@ -81,7 +81,8 @@ fn careless(mut stream: TcpStream) {
 #[test]
 fn every_check_finds_what_it_is_for() {
     let url = serve(careless);
-    let (code, report) = report(&[&url, "--patience", "5", "--timeout", "3", "--cookie", "sid=env:AUDIT_TOKEN", "--rate", "50"]);
+    let (code, report) =
+        report(&[&url, "--patience", "5", "--timeout", "3", "--cookie", "sid=env:AUDIT_TOKEN", "--rate", "50"]);
     assert_eq!(code, 1);
     for (check, severity) in [
         ("banner", "low"),
@@ -139,7 +140,8 @@ fn half_careful(mut stream: TcpStream) {
 fn half_a_check_is_found_out() {
     let url = serve(half_careful);
     let checks = "origin-foreign,origin-lookalike,credential-needed,credential-wrong,credential-in-url";
-    let arguments = [url.as_str(), "--origin", "https://app.example", "--query", "token=env:AUDIT_TOKEN", "--only", checks];
+    let arguments =
+        [url.as_str(), "--origin", "https://app.example", "--query", "token=env:AUDIT_TOKEN", "--only", checks];
     let (code, report) = report(&[&arguments[..], &["--fail-on", "high"]].concat());
     assert_eq!(word(&report, "origin-foreign"), "passed");
     // A page of another site does not know the token.

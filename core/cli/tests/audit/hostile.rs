@@ -80,7 +80,8 @@ fn answer(mut stream: TcpStream, bytes: &[u8]) {
 
 #[test]
 fn it_sends_elsewhere() {
-    let said = leads_nowhere(|stream| answer(stream, b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\n\r\n"));
+    let said =
+        leads_nowhere(|stream| answer(stream, b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\n\r\n"));
     assert!(said.contains("not followed"), "{said}");
 }
 
@@ -108,7 +109,8 @@ fn its_frames_are_none() {
 fn it_sends_without_end() {
     leads_nowhere(|mut stream| {
         if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
-            while stream.write_all(&[&[0x82, 126, 0xff, 0xff][..], &[7; 65535]].concat()).is_ok() {}
+            let frame = [&[0x82, 126, 0xff, 0xff][..], &vec![7; 65535]].concat();
+            while stream.write_all(&frame).is_ok() {}
         }
     });
 }
@@ -124,7 +126,8 @@ fn it_dies_in_the_middle() {
         }
         let mut ping = [0; 27];
         if stream.read_exact(&mut ping).is_ok() {
-            let payload: Vec<u8> = ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+            let payload: Vec<u8> =
+                ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
             let _ = stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat());
             thread::sleep(Duration::from_secs(1));
         }

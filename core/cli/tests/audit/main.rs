@@ -1,5 +1,6 @@
 //! `wsguard audit` as a program: our own server comes out clean, a careless one does not, and a hostile one neither stops it nor
 //! reaches the terminal. The servers of other libraries are in tests/audit.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod careless;
 mod hostile;
@@ -13,12 +14,7 @@ use serde_json::Value;
 
 /// Runs the command with `audit` and these arguments, and the variable `AUDIT_TOKEN`.
 fn audit(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_wsguard"))
-        .arg("audit")
-        .args(arguments)
-        .env("AUDIT_TOKEN", TOKEN)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_wsguard")).arg("audit").args(arguments).env("AUDIT_TOKEN", TOKEN).output().unwrap()
 }
 
 /// A token that must never be printed.

@@ -1,5 +1,8 @@
 //! Our own server with a good policy lets nothing through, plain and over TLS.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::{Value, json};
 use wsguard::{Event, Handle, Options, Server};
 use wsguard_test_support::certs::Certs;
@@ -11,7 +14,7 @@ fn policy() -> Value {
     json!({
         "listen": "127.0.0.1:0",
         "origins": ["https://app.example"],
-        "hosts": ["127.0.0.1", "localhost"],
+        "hosts": ["127.0.0.1", "127.0.0.2"],
         "auth": {"tokens": [{"token": TOKEN, "user": "alice"}]},
         "events": {"echo": {"schema": {"type": "string", "maxLength": 100}}},
         "compression": {},
@@ -86,6 +89,44 @@ fn nor_does_it_over_tls() {
     handle.stop();
 }
 
+/// Hands connections on to a server, but answers a `ClientHello` of TLS 1.0 and 1.1 itself, as a server that speaks them would.
+fn old_tls_before(server: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let server = server.clone();
+            std::thread::spawn(move || {
+                // The record's header, the handshake's, and the version in the ClientHello.
+                let mut start = [0; 11];
+                client.read_exact(&mut start)?;
+                if start[10] < 3 {
+                    return client.write_all(&[22, 3, start[10], 0, 50, 2, 0, 0, 46, 3, start[10]]);
+                }
+                let mut server = TcpStream::connect(server)?;
+                server.write_all(&start)?;
+                let (mut from, mut to) = (server.try_clone()?, client.try_clone()?);
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                std::io::copy(&mut client, &mut server).map(|_| ())
+            });
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn old_tls_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = Certs::create(dir.path()).unwrap();
+    let mut policy = policy();
+    policy["tls"] = json!({"cert": certs.path("server.pem"), "key": certs.path("server.key")});
+    let (address, handle) = start(&policy);
+    let url = format!("wss://{}/", old_tls_before(address));
+    let (code, report) = report(&[&LET_IN[..], &[&url, "--only", "tls-versions"]].concat());
+    handle.stop();
+    assert_eq!((code, word(&report, "tls-versions")), (1, "medium"), "{report}");
+}
+
 #[test]
 fn who_is_not_let_in_says_so() {
     let (address, handle) = start(&policy());
@@ -103,7 +144,8 @@ fn who_is_not_let_in_says_so() {
 fn a_message_that_is_not_valid_leaves_its_checks_open() {
     let (address, handle) = start(&policy());
     let url = format!("ws://{address}/");
-    let arguments = ["--origin", "https://app.example", "--token", "env:AUDIT_TOKEN", "--only", "message-rate,message-size"];
+    let arguments =
+        ["--origin", "https://app.example", "--token", "env:AUDIT_TOKEN", "--only", "message-rate,message-size"];
     let (code, report) = report(&[&[url.as_str()], &arguments[..]].concat());
     handle.stop();
     assert_eq!((code, word(&report, "message-rate"), word(&report, "message-size")), (0, "unknown", "passed"));

@@ -82,7 +82,7 @@ fn utf8(_: &Message) -> Vec<Wrong> {
 
 fn each(examiner: &Examiner, all: impl Fn(&Message) -> Vec<Wrong>, severity: Severity) -> Ruled {
     let rulings = all(&examiner.message).into_iter().map(|wrong| one(examiner, &wrong, severity));
-    Ok(Ruling::worst(rulings.map(|ruled| ruled.unwrap_or_else(|early| early)).collect()))
+    Ok(Ruling::worst(&rulings.map(|ruled| ruled.unwrap_or_else(|early| early)).collect::<Vec<_>>()))
 }
 
 fn one(examiner: &Examiner, wrong: &Wrong, severity: Severity) -> Ruled {
@@ -164,7 +164,7 @@ pub(crate) fn check_close_codes(examiner: &Examiner) -> Ruled {
         visit.wait(grace, |_| false);
         ruling(bad_close(&visit.seen, code), Severity::Low, what)
     });
-    Ok(Ruling::worst(rulings.collect()))
+    Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(crate) fn head_size(examiner: &Examiner) -> Ruled {
 
 pub(crate) fn head_count(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
-    let many: String = (0..MANY_HEADERS).map(|number| format!("X-{number}: a\r\n")).collect();
+    let many = (0..MANY_HEADERS).map(|number| format!("X-{number}: a\r\n")).collect::<Vec<_>>().concat();
     Ok(refused(examiner, &way.with_extra(&many), "1000 short headers"))
 }
 
@@ -44,7 +44,8 @@ fn ambiguous(way: &Ask) -> Vec<(&'static str, Ask)> {
 
 pub(crate) fn head_ambiguous(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
-    Ok(Ruling::worst(ambiguous(way).iter().map(|(what, ask)| refused(examiner, ask, what)).collect()))
+    let rulings: Vec<_> = ambiguous(way).iter().map(|(what, ask)| refused(examiner, ask, what)).collect();
+    Ok(Ruling::worst(&rulings))
 }
 
 pub(crate) fn banner(examiner: &Examiner) -> Ruled {

@@ -61,7 +61,7 @@ pub(crate) fn origin_lookalike(examiner: &Examiner) -> Ruled {
         return Ok(Ruling::skipped("any origin is let in (origin-foreign), so these are too"));
     }
     let rulings = lookalikes(&allowed).into_iter().map(|origin| with_origin(examiner, &origin));
-    Ok(Ruling::worst(rulings.collect::<Result<_, _>>()?))
+    Ok(Ruling::worst(&rulings.collect::<Result<Vec<_>, _>>()?))
 }
 
 pub(crate) fn origin_missing(examiner: &Examiner) -> Ruled {
@@ -87,7 +87,7 @@ pub(crate) fn host_foreign(examiner: &Examiner) -> Ruled {
         Severity::Low,
         &format!("Host: {FOREIGN} with an allowed Origin"),
     );
-    Ok(Ruling::worst(vec![rebound, alone]))
+    Ok(Ruling::worst(&[rebound, alone]))
 }
 
 pub(crate) fn credential_needed(examiner: &Examiner) -> Ruled {
@@ -111,7 +111,7 @@ pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
     let tries = examiner.access.wrong();
     let rulings =
         tries.into_iter().map(|(what, access)| refused(examiner.enter(&way.with_access(access)), Severity::High, what));
-    Ok(Ruling::worst(rulings.collect()))
+    Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
 }
 
 pub(crate) fn credential_in_url(examiner: &Examiner) -> Ruled {

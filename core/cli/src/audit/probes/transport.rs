@@ -39,10 +39,10 @@ pub(crate) fn tls_versions(examiner: &Examiner) -> Ruled {
             Err(why) => Ruling::unknown(sent, why),
         }
     });
-    Ok(Ruling::worst(rulings.collect()))
+    Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
 }
 
-/// Sends an old ClientHello. An end without an answer is `Partial`.
+/// Sends an old `ClientHello`. An end without an answer is `Partial`.
 fn old_hello(examiner: &Examiner, version: u16) -> Result<Hello, String> {
     let mut wire = examiner.dial_plain().map_err(|why| why.to_string())?;
     let bytes = hello::client_hello(version, &examiner.target.host);
