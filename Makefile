@@ -19,7 +19,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILDING := python3 tests/building.py
 
 .PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
-        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python dist dist-check dist-test
+        demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python dist dist-check dist-test audit audit-peers audit-doc
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -158,6 +158,18 @@ autobahn: hosts
 # All targets, or TARGETS="frames contract".
 fuzz:
 	tests/fuzz/run.sh $(SECONDS) $(TARGETS)
+
+# Servers of other libraries, as their documentation writes them, and ours, examined with `wsguard audit`.
+audit: hosts
+	cargo build --locked --quiet -p wsguard-cli
+	TARGET=$(abspath $(TARGET)) tests/audit/run.sh
+audit-peers: audit
+
+# The part of docs/AUDIT.md that follows the table of checks.
+audit-doc:
+	cargo build --locked --quiet -p wsguard-cli
+	(sed '/^<!-- From here on:/q' docs/AUDIT.md; echo; $(TARGET)/debug/wsguard audit --list --markdown) > docs/AUDIT.md.new
+	mv docs/AUDIT.md.new docs/AUDIT.md
 
 # Takes one check after the other out of the core; a named scenario must fail each time.
 removals:

@@ -35,6 +35,7 @@ PARTS = {
     "python": "Python: types, lints, idiom, examples, the wheel in clean environments",
     "node": "Node: types, idiom, examples, the package in a clean folder",
     "moving": "applications of ws, Socket.IO and ASGI, on the original and on wsguard",
+    "audit": "ws, websockets, uvicorn, Bun, Socket.IO and us, examined with wsguard audit",
     "client": "the client for browsers and Node: fake time, types, size, a real Chromium",
 }
 

@@ -36,7 +36,7 @@ Exit codes: 0 all is well; 1 something was found that should be mended; 2 it cou
 #[derive(Subcommand)]
 enum What {
     /// Examine a WebSocket server that you are responsible for, and say what it lets through.
-    Audit(audit::Args),
+    Audit(Box<audit::Args>),
     /// Read a policy: say what is in force, and warn of what is weak.
     Check(check::Args),
     /// Write the proxy configuration for a policy, and examine the proxies on the way to a server.
@@ -65,7 +65,7 @@ pub fn run(called: &'static str, arguments: impl IntoIterator<Item = OsString>) 
         }
     };
     let ended = match command.what {
-        What::Audit(args) => audit::run(args),
+        What::Audit(args) => audit::run(&args),
         What::Check(args) => check::run(&args),
         What::Doctor(args) => doctor::run(&args),
         What::Serve(args) => serve::run(&args),

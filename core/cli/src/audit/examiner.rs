@@ -1,0 +1,234 @@
+//! The one who knocks: opens connections within the budget, and keeps what all checks need to know of the server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::access::Access;
+use super::frame::{self, TEXT};
+use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
+use super::limits::Purse;
+use super::message::Message;
+use super::ruling::Ruling;
+use super::seen::{Content, End};
+use super::target::{self, Target};
+use super::visit::{Control, Visit};
+use super::wire::{Got, Wire};
+
+/// What became of an opening handshake.
+pub(crate) enum Opening<'e> {
+    /// 101.
+    Open(Box<Visit<'e>>),
+    /// Another status.
+    Refused(Answer),
+    /// No answer at all, for this reason.
+    Ended(End),
+    /// Nothing in time.
+    Silent,
+    /// There is no connection.
+    Unreachable(Unreached),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Unreached {
+    /// The audit may make no more.
+    Spent(&'static str),
+    /// The server could not be reached.
+    Failed(String),
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spent(what) => f.write_str(what),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Whether one is let in by an opening handshake, and stays.
+pub(crate) enum Entry<'e> {
+    /// Open, and the control was answered.
+    In(Box<Visit<'e>>),
+    /// Open, and then ended by the server.
+    Late(String),
+    /// Refused, by this status if there was an answer.
+    Refused(Option<u16>, String),
+    /// Cannot be told.
+    Unclear(String),
+}
+
+pub(crate) struct Examiner {
+    pub(crate) target: Target,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Whom a certificate may be signed by.
+    pub(crate) authorities: RootCertStore,
+    pub(crate) purse: Purse,
+    pub(crate) timeout: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) message: Message,
+    pub(crate) access: Access,
+    /// An opening handshake that is let in, or why there is none.
+    pub(crate) way_in: Result<Ask, String>,
+    /// The same with what was tried first, where none is let in.
+    pub(crate) first_try: Ask,
+    pub(crate) content: OnceLock<(Content, u64)>,
+    pub(crate) any_origin: OnceLock<bool>,
+}
+
+impl Examiner {
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.addresses.iter().all(|address| target::is_loopback(address.ip()))
+    }
+
+    /// Connects to the first address that takes it.
+    pub(crate) fn dial(&self, apart: Option<Duration>) -> Result<Wire, Unreached> {
+        let tls = self.tls.as_ref().map(|(config, name)| (config, name));
+        self.dial_as(tls, apart)
+    }
+
+    /// Connects without TLS, whatever the URL says.
+    pub(crate) fn dial_plain(&self) -> Result<Wire, Unreached> {
+        self.dial_as(None, None)
+    }
+
+    fn dial_as(
+        &self,
+        tls: Option<(&Arc<ClientConfig>, &ServerName<'static>)>,
+        apart: Option<Duration>,
+    ) -> Result<Wire, Unreached> {
+        self.purse.connection(apart).map_err(Unreached::Spent)?;
+        let mut first = None;
+        for address in &self.addresses {
+            match Wire::dial(*address, tls, self.purse.within(self.timeout)) {
+                Ok(wire) => return Ok(wire),
+                Err(error) => _ = first.get_or_insert(error),
+            }
+        }
+        Err(Unreached::Failed(first.unwrap_or_else(|| "no address".to_owned())))
+    }
+
+    /// Sends a request as it is, and reads the answer.
+    pub(crate) fn request(&self, bytes: &[u8], apart: Option<Duration>) -> Opening<'_> {
+        let mut wire = match self.dial(apart) {
+            Ok(wire) => wire,
+            Err(error) => return Opening::Unreachable(error),
+        };
+        if !self.purse.bytes(bytes.len()) {
+            return Opening::Unreachable(Unreached::Spent("the bytes of the plan are spent"));
+        }
+        let written = wire.write(bytes, self.purse.within(self.timeout));
+        match self.answer(&mut wire) {
+            Ok((answer, rest)) => match answer.upgrades() {
+                Ok(true) => Opening::Open(Box::new(Visit::new(wire, &self.purse, answer, &rest))),
+                Ok(false) => Opening::Refused(answer),
+                Err(what) => Opening::Ended(End::Garbage(what)),
+            },
+            Err(Some(end)) => Opening::Ended(written.err().unwrap_or(end)),
+            Err(None) => Opening::Silent,
+        }
+    }
+
+    /// Reads the head of an answer, and what came behind it; no end means that nothing whole came in time.
+    fn answer(&self, wire: &mut Wire) -> Result<(Answer, Vec<u8>), Option<End>> {
+        let deadline = Instant::now() + self.purse.within(self.timeout);
+        let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(None);
+            }
+            match wire.read(&mut buffer, left) {
+                Got::Bytes(count) => head.extend(&buffer[..count]),
+                Got::Nothing => continue,
+                Got::End(end) => return Err(Some(end)),
+            }
+            match Answer::parse(&head) {
+                Parsed::Whole(answer, len) => return Ok((answer, head.split_off(len))),
+                Parsed::Garbage(what) => return Err(Some(End::Garbage(what))),
+                Parsed::Partial if head.len() > LONGEST_HEAD => return Err(Some(End::TooMuch)),
+                Parsed::Partial => {}
+            }
+        }
+    }
+
+    /// An opening handshake; one that a busy server refuses is tried again.
+    pub(crate) fn open(&self, ask: &Ask) -> Opening<'_> {
+        for _ in 0..2 {
+            match self.request(&ask.bytes(), None) {
+                Opening::Refused(answer) if answer.is_busy() => {
+                    std::thread::sleep(self.purse.within(Duration::from_secs(answer.retry_after())));
+                }
+                other => return other,
+            }
+        }
+        self.request(&ask.bytes(), None)
+    }
+
+    /// An opening handshake, and the control.
+    pub(crate) fn enter(&self, ask: &Ask) -> Entry<'_> {
+        let connect = self.target.engine_io.then(|| ask.access.connect());
+        match self.open(ask) {
+            Opening::Open(mut visit) => match visit.control(connect.as_deref(), self.timeout) {
+                Control::Alive => Entry::In(visit),
+                Control::Ended(how) => Entry::Late(format!("101, then {how}")),
+                Control::Mute => Entry::Unclear("101, but no answer to a ping".to_owned()),
+            },
+            Opening::Refused(answer) if answer.is_busy() => {
+                Entry::Unclear(format!("the server is busy: {}", answer.shown()))
+            }
+            Opening::Refused(answer) => Entry::Refused(Some(answer.status), answer.shown()),
+            Opening::Ended(end @ (End::Closed | End::Reset)) => Entry::Refused(None, end.shown()),
+            Opening::Ended(end) => Entry::Unclear(end.shown()),
+            Opening::Silent => Entry::Unclear("no answer in time".to_owned()),
+            Opening::Unreachable(why) => Entry::Unclear(why.to_string()),
+        }
+    }
+
+    /// The way in, for a check that compares with it.
+    pub(crate) fn way(&self) -> Result<&Ask, Ruling> {
+        self.way_in.as_ref().map_err(|why| Ruling::unknown("", format!("there is no way in to compare with: {why}")))
+    }
+
+    /// A connection that is let in, with its control.
+    pub(crate) fn visit(&self) -> Result<Box<Visit<'_>>, Ruling> {
+        self.visit_as(self.way()?)
+    }
+
+    /// The same by this handshake.
+    pub(crate) fn visit_as(&self, ask: &Ask) -> Result<Box<Visit<'_>>, Ruling> {
+        match self.enter(ask) {
+            Entry::In(visit) => Ok(visit),
+            Entry::Late(how) | Entry::Refused(_, how) | Entry::Unclear(how) => {
+                Err(Ruling::unknown("", format!("the control was not let in this time: {how}")))
+            }
+        }
+    }
+
+    /// Whether the ordinary message is taken when it comes as it should, and how many messages answer it. Asked once.
+    pub(crate) fn content(&self) -> (Content, u64) {
+        self.content.get_or_init(|| self.try_content()).clone()
+    }
+
+    fn try_content(&self) -> (Content, u64) {
+        let Ok(mut visit) = self.visit() else {
+            return (Content::Refused("there was no connection to try it on".to_owned()), 0);
+        };
+        let before = visit.seen.messages;
+        visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
+        // An answer, or an end, comes soon where it comes at all.
+        let grace = visit.grace(self.timeout);
+        visit.wait(grace, |seen| seen.messages > before);
+        if visit.ping("wsguard-audit content", self.timeout).is_none() {
+            let how = visit.seen.ending().unwrap_or_else(|| "no answer to a ping".to_owned());
+            return (Content::Refused(how), 0);
+        }
+        (Content::Taken, visit.seen.messages - before)
+    }
+}

@@ -1,0 +1,216 @@
+//! How much one peer may send: sizes, fragments, rates, compression, connections.
+
+use std::time::{Duration, Instant};
+
+use super::frames::{AFTER, ruling};
+use crate::audit::bomb;
+use crate::audit::examiner::{Examiner, Opening, Unreached};
+use crate::audit::frame::{PING, RSV1, TEXT, header, masked};
+use crate::audit::head::Ask;
+use crate::audit::ruling::{Ruled, Ruling, Severity};
+use crate::audit::seen::{Bait, Content, Seen, bait};
+use crate::audit::text::bytes;
+
+pub(crate) const DECLARED: u64 = 1 << 30;
+pub(crate) const SIZES: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
+pub(crate) const FRAGMENTS: usize = 20_000;
+pub(crate) const MESSAGES: u32 = 300;
+pub(crate) const PER_SECOND: u32 = 200;
+pub(crate) const INFLATED: usize = 16 << 20;
+pub(crate) const BURST: usize = 100;
+/// How far apart the connections of a burst are.
+const BURST_APART: Duration = Duration::from_millis(20);
+
+/// How long a server may work at 16 MiB, and at sending them back.
+const LONG: Duration = Duration::from_secs(15);
+
+pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
+    let sent = "the header of a message of 1 GiB, and 16 bytes of it";
+    let mut visit = examiner.visit()?;
+    visit.send(&[header(TEXT, DECLARED), vec![b' '; 16]].concat());
+    let grace = visit.grace(examiner.timeout);
+    visit.wait(grace, |_| false);
+    if visit.seen.is_over() {
+        return Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, sent));
+    }
+    // Only a server that answers others meanwhile is waiting rather than busy.
+    examiner.visit().map_err(|early| Ruling { sent: sent.to_owned(), ..early })?;
+    visit.wait(Duration::from_millis(200), |_| false);
+    if visit.seen.is_over() {
+        return Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, sent));
+    }
+    let came = format!("the server waits for the rest (a ping took {} ms before it)", visit.round_trip.as_millis());
+    Ok(Ruling::finding(Severity::High, sent, came))
+}
+
+/// Judges which sizes were taken, smallest first, and how it ended.
+fn judge_sizes(largest: Option<usize>, end: Option<Bait>) -> Ruling {
+    let sent = "messages of 1, 4 and 16 MiB, as long as they are taken";
+    let taken =
+        largest.map_or_else(|| "none was taken".to_owned(), |size| format!("{} were taken", bytes(size as u64)));
+    match (largest, end) {
+        (_, Some(Bait::Unclear(why))) => Ruling::unknown(sent, format!("{taken}; {why}")),
+        (largest, Some(Bait::Refused(how))) if largest.is_none_or(|size| size <= SIZES[0]) => {
+            Ruling::passed(sent, format!("{taken}, then {how}"))
+        }
+        (_, Some(Bait::Refused(how))) => Ruling::finding(Severity::Low, sent, format!("{taken}, then {how}")),
+        (_, Some(Bait::Taken(_)) | None) => Ruling::finding(Severity::Medium, sent, taken),
+    }
+}
+
+pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
+    let (content, answers) = examiner.content();
+    let mut visit = examiner.visit()?;
+    let mut largest = None;
+    for size in SIZES {
+        visit.send(&masked(TEXT, &examiner.message.padded(size)));
+        let tag = format!("wsguard-audit {size}");
+        visit.ping_behind(&tag, LONG, answers);
+        match bait(&visit.seen, &tag, &content) {
+            Bait::Taken(_) => largest = Some(size),
+            end => return Ok(judge_sizes(largest, Some(end))),
+        }
+    }
+    Ok(judge_sizes(largest, None))
+}
+
+pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
+    let mut visit = examiner.visit()?;
+    let mut frames = masked(TEXT & 0x7f, b" ");
+    frames.extend(masked(0, b"").repeat(FRAGMENTS));
+    visit.send(&frames);
+    let grace = visit.grace(examiner.timeout);
+    visit.ping(AFTER, grace);
+    let sent = "a message of 20000 empty fragments that does not end";
+    Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::Medium, sent))
+}
+
+/// Judges a flood: `expected` answers would say that all of it was taken.
+fn judge_flood(seen: &Seen, content: &Content, expected: u64, severity: Severity, sent: &str) -> Ruling {
+    match bait(seen, AFTER, content) {
+        Bait::Taken(_) if expected > 0 && seen.messages * 10 < expected * 9 => {
+            Ruling::passed(sent, format!("{} of {expected} expected answers: the rest was held back", seen.messages))
+        }
+        Bait::Taken(_) if expected > 0 => {
+            Ruling::finding(severity, sent, format!("all were taken: {} answers", seen.messages))
+        }
+        Bait::Taken(how) => Ruling::finding(severity, sent, format!("the connection lives: {how}")),
+        Bait::Unclear(why) if !seen.is_over() => {
+            Ruling::passed(sent, format!("the server reads them slower than they come ({why})"))
+        }
+        judged => ruling(judged, severity, sent),
+    }
+}
+
+pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
+    let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
+    let (content, answers) = examiner.content();
+    if let Content::Refused(how) = content {
+        let why = format!("one message alone: {how}; give one that is valid with --message");
+        return Ok(Ruling::unknown(sent, why));
+    }
+    let mut visit = examiner.visit()?;
+    let before = visit.seen.messages;
+    visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
+    let expected = answers * u64::from(MESSAGES);
+    // Those that came already do not count again.
+    let missing = (before + expected).saturating_sub(visit.seen.messages);
+    visit.ping_behind(AFTER, examiner.timeout, missing);
+    // A slow application is given the time that an answer may take before it is said to hold something back.
+    let all = before + expected;
+    visit.wait(examiner.timeout, |seen| seen.messages >= all);
+    Ok(judge_flood(&visit.seen, &content, expected, Severity::Medium, &sent))
+}
+
+pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
+    let sent = format!("{MESSAGES} pings at {PER_SECOND} a second");
+    let mut visit = examiner.visit()?;
+    visit.send_paced(&masked(PING, b"wsguard-audit flood"), MESSAGES, PER_SECOND);
+    visit.ping(AFTER, examiner.timeout);
+    let pongs = visit.seen.pongs.saturating_sub(1);
+    let judged = judge_flood(&visit.seen, &Content::Hidden, 0, Severity::Low, &sent);
+    Ok(Ruling { came: format!("{}; {pongs} pongs", judged.came), ..judged })
+}
+
+pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
+    let ask = Ask { deflate: true, ..examiner.way()?.clone() };
+    let mut visit = examiner.visit_as(&ask)?;
+    if !visit.answer.deflates() {
+        return Ok(Ruling::passed("an offer of permessage-deflate", "the server does not compress"));
+    }
+    let packed = bomb::deflated(&examiner.message.padded(INFLATED));
+    let sent = format!("{} that inflate to {}", bytes(packed.len() as u64), bytes(INFLATED as u64));
+    let (content, answers) = examiner.content();
+    visit.send(&masked(TEXT | RSV1, &packed));
+    visit.ping_behind(AFTER, LONG, answers);
+    Ok(ruling(bait(&visit.seen, AFTER, &content), Severity::High, &sent))
+}
+
+/// Judges how many of a burst of handshakes were let in.
+fn judge_burst(open: usize, refused: Option<String>, took: Duration) -> Ruling {
+    let sent = format!("{BURST} opening handshakes in {:.1} s, all kept open", took.as_secs_f64());
+    match refused {
+        Some(how) => Ruling::passed(sent, format!("{open} were let in, then {how}")),
+        None => Ruling::finding(Severity::Low, sent, "all were let in"),
+    }
+}
+
+pub(crate) fn connection_burst(examiner: &Examiner) -> Ruled {
+    let bytes = examiner.way()?.bytes();
+    let began = Instant::now();
+    let mut open = Vec::new();
+    while open.len() < BURST {
+        let refused = match examiner.request(&bytes, Some(BURST_APART)) {
+            Opening::Open(visit) => {
+                open.push(visit);
+                continue;
+            }
+            Opening::Refused(answer) => answer.shown(),
+            Opening::Ended(end) => end.shown(),
+            Opening::Silent => "no answer in time".to_owned(),
+            Opening::Unreachable(Unreached::Spent(what)) => {
+                return Ok(Ruling::unknown("a burst of opening handshakes", what));
+            }
+            Opening::Unreachable(why) => why.to_string(),
+        };
+        return Ok(judge_burst(open.len(), Some(refused), began.elapsed()));
+    }
+    Ok(judge_burst(open.len(), None, began.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::frame::Frame;
+    use crate::audit::ruling::Verdict;
+
+    #[test]
+    fn sizes_are_judged_by_the_largest() {
+        let refused = || Some(Bait::Refused("closed with 1009".into()));
+        assert_eq!(judge_sizes(None, refused()).verdict, Verdict::Passed);
+        assert_eq!(judge_sizes(Some(1 << 20), refused()).verdict, Verdict::Passed);
+        assert_eq!(judge_sizes(Some(4 << 20), refused()).verdict, Verdict::Finding(Severity::Low));
+        assert_eq!(judge_sizes(Some(16 << 20), None).verdict, Verdict::Finding(Severity::Medium));
+        assert_eq!(judge_sizes(Some(1 << 20), Some(Bait::Unclear("slow".into()))).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_flood_that_is_held_back_is_no_finding() {
+        let pong = Frame { first: 0x8a, len: 0, start: AFTER.as_bytes().to_vec() };
+        let mut seen = Seen { messages: 300, ..Seen::default() };
+        seen.note(&pong);
+        let judge = |seen: &Seen, expected| judge_flood(seen, &Content::Taken, expected, Severity::Medium, "x").verdict;
+        assert_eq!(judge(&seen, 300), Verdict::Finding(Severity::Medium));
+        assert_eq!(judge(&Seen { messages: 40, ..seen.clone() }, 300), Verdict::Passed);
+        assert_eq!(judge(&seen, 0), Verdict::Finding(Severity::Medium));
+        assert_eq!(judge(&Seen::default(), 300), Verdict::Passed);
+        assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 300), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_burst_without_a_refusal_is_a_finding() {
+        let took = Duration::from_secs(2);
+        assert_eq!(judge_burst(100, None, took).verdict, Verdict::Finding(Severity::Low));
+        assert_eq!(judge_burst(50, Some("429".into()), took).verdict, Verdict::Passed);
+    }
+}

@@ -1,0 +1,153 @@
+//! Who is let in: origins, the host, credentials.
+
+use crate::audit::access::Access;
+use crate::audit::examiner::{Entry, Examiner};
+use crate::audit::head::Ask;
+use crate::audit::ruling::{Ruled, Ruling, Severity, Verdict};
+
+/// A name that never resolves (RFC 6761), so that nobody is meant by it.
+const FOREIGN: &str = "wsguard-audit.invalid";
+
+/// Judges an opening handshake that should be refused, beside one like it that is let in. Who is let in and thrown out afterwards
+/// has had a connection, and whatever the server does on `open`.
+fn refused(entry: Entry<'_>, severity: Severity, sent: &str) -> Ruling {
+    match entry {
+        Entry::In(_) => Ruling::finding(severity, sent, "101, and a ping was answered"),
+        Entry::Late(how) => Ruling::finding(Severity::Low, sent, format!("{how}: refused only after the 101")),
+        Entry::Refused(_, how) => Ruling::passed(sent, how),
+        Entry::Unclear(why) => Ruling::unknown(sent, why),
+    }
+}
+
+/// How bad it is that a page of another site gets in: with credentials that browsers add, or none, it acts as the visitor.
+fn by_ambience(examiner: &Examiner) -> Severity {
+    if examiner.access.is_ambient() { Severity::High } else { Severity::Medium }
+}
+
+fn with_origin(examiner: &Examiner, origin: &str) -> Ruled {
+    let ask = examiner.way()?.with_origin(Some(origin));
+    Ok(refused(examiner.enter(&ask), by_ambience(examiner), &format!("Origin: {origin}")))
+}
+
+pub(crate) fn origin_foreign(examiner: &Examiner) -> Ruled {
+    let ruling = with_origin(examiner, &format!("https://{FOREIGN}"))?;
+    let _ = examiner.any_origin.set(matches!(ruling.verdict, Verdict::Finding(_)));
+    Ok(ruling)
+}
+
+pub(crate) fn origin_null(examiner: &Examiner) -> Ruled {
+    with_origin(examiner, "null")
+}
+
+/// Origins that only a comparison by parts of text takes for the allowed one.
+fn lookalikes(allowed: &str) -> Vec<String> {
+    let Some((scheme, authority)) = allowed.split_once("://") else { return Vec::new() };
+    let host = authority.split(':').next().unwrap_or(authority);
+    vec![
+        format!("{scheme}://{host}.{FOREIGN}"),
+        format!("{scheme}://{FOREIGN}-{authority}"),
+        format!("{scheme}://{authority}@{FOREIGN}"),
+    ]
+}
+
+pub(crate) fn origin_lookalike(examiner: &Examiner) -> Ruled {
+    let Some(allowed) = examiner.way()?.origin.clone() else {
+        return Ok(Ruling::skipped("no origin is known that is let in; name one with --origin"));
+    };
+    if examiner.any_origin.get().is_none() {
+        origin_foreign(examiner)?;
+    }
+    if examiner.any_origin.get() == Some(&true) {
+        return Ok(Ruling::skipped("any origin is let in (origin-foreign), so these are too"));
+    }
+    let rulings = lookalikes(&allowed).into_iter().map(|origin| with_origin(examiner, &origin));
+    Ok(Ruling::worst(&rulings.collect::<Result<Vec<_>, _>>()?))
+}
+
+pub(crate) fn origin_missing(examiner: &Examiner) -> Ruled {
+    let ask = examiner.way()?.with_origin(None);
+    Ok(refused(examiner.enter(&ask), Severity::Low, "no Origin"))
+}
+
+/// A page whose name was pointed at this machine sends its own name as `Host` and in `Origin`: a server that compares the two with
+/// each other sees nothing wrong.
+pub(crate) fn host_foreign(examiner: &Examiner) -> Ruled {
+    let way = examiner.way()?;
+    let host =
+        |origin: Option<&str>| Ask { host: format!("{FOREIGN}:{}", examiner.target.port), ..way.with_origin(origin) };
+    let scheme = if examiner.target.tls { "https" } else { "http" };
+    let own = format!("{scheme}://{FOREIGN}:{}", examiner.target.port);
+    let rebound = refused(
+        examiner.enter(&host(Some(&own))),
+        Severity::Medium,
+        &format!("Host: {FOREIGN} with the Origin of the same name"),
+    );
+    let alone = refused(
+        examiner.enter(&host(way.origin.as_deref())),
+        Severity::Low,
+        &format!("Host: {FOREIGN} with an allowed Origin"),
+    );
+    Ok(Ruling::worst(&[rebound, alone]))
+}
+
+pub(crate) fn credential_needed(examiner: &Examiner) -> Ruled {
+    let sent = "an opening handshake without a credential";
+    match (&examiner.way_in, examiner.access.is_empty()) {
+        (Ok(way), false) => Ok(refused(examiner.enter(&way.with_access(Access::default())), Severity::High, sent)),
+        (Ok(_), true) => Ok(Ruling::finding(Severity::Medium, sent, "101, and a ping was answered: anybody is let in")),
+        (Err(why), given) => match examiner.enter(&examiner.first_try.with_access(Access::default())) {
+            Entry::Refused(Some(401), how) => Ok(Ruling::passed(sent, how)),
+            Entry::Late(how) if given => Ok(refused(Entry::Late(how), Severity::Low, sent)),
+            _ => Err(Ruling::unknown(sent, format!("there is no way in to compare with: {why}"))),
+        },
+    }
+}
+
+pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
+    if examiner.access.is_empty() {
+        return Ok(Ruling::skipped("no credential was given to the audit"));
+    }
+    let way = examiner.way()?;
+    let tries = examiner.access.wrong();
+    let rulings =
+        tries.into_iter().map(|(what, access)| refused(examiner.enter(&way.with_access(access)), Severity::High, what));
+    Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
+}
+
+pub(crate) fn credential_in_url(examiner: &Examiner) -> Ruled {
+    if examiner.access.is_empty() {
+        return Ok(Ruling::skipped("no credential was given to the audit"));
+    }
+    if !examiner.access.in_url() {
+        return Ok(Ruling::passed("the credential as it was given", "it does not stand in the URL"));
+    }
+    examiner.way()?;
+    Ok(Ruling::finding(Severity::Low, "the credential as it was given", "it stands in the URL, and is let in by it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookalikes_are_of_other_hosts() {
+        assert_eq!(
+            lookalikes("https://app.example.com:8443"),
+            [
+                "https://app.example.com.wsguard-audit.invalid",
+                "https://wsguard-audit.invalid-app.example.com:8443",
+                "https://app.example.com:8443@wsguard-audit.invalid",
+            ]
+        );
+        assert!(lookalikes("null").is_empty());
+    }
+
+    #[test]
+    fn who_is_thrown_out_after_the_101_was_in() {
+        let late = refused(Entry::Late("101, then closed with 4401".into()), Severity::High, "x");
+        assert_eq!(late.verdict, Verdict::Finding(Severity::Low));
+        let refusal = refused(Entry::Refused(Some(403), "403".into()), Severity::High, "x");
+        assert_eq!(refusal, Ruling::passed("x", "403"));
+        assert_eq!(refused(Entry::Unclear("busy".into()), Severity::High, "x"), Ruling::unknown("x", "busy"));
+    }
+}

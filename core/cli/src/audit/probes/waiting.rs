@@ -1,0 +1,134 @@
+//! What a server waits for: unfinished handshakes and messages, peers that say nothing. They are held while the others run.
+
+use std::time::{Duration, Instant};
+
+use crate::audit::examiner::Examiner;
+use crate::audit::frame::{TEXT, masked};
+use crate::audit::ruling::{Ruled, Ruling, Severity};
+use crate::audit::seen::Seen;
+use crate::audit::wire::{Got, Wire};
+
+/// Below this patience, a server with heartbeats at the usual 20 to 30 seconds has had no chance.
+pub(crate) const HEARTBEATS: Duration = Duration::from_secs(60);
+
+/// How often a slow client sends a byte.
+const DRIP: Duration = Duration::from_secs(2);
+
+/// Sends a byte now and then, and waits for the end of the connection: how long it took, or `None` when it was still there.
+fn drip(examiner: &Examiner, wire: &mut Wire, bytes: &[u8]) -> Option<Duration> {
+    let (began, mut buffer) = (Instant::now(), [0; 1024]);
+    let mut letters = bytes.iter().cycle();
+    while began.elapsed() < examiner.purse.within(examiner.patience) {
+        let left = examiner.patience.saturating_sub(began.elapsed()).min(DRIP);
+        match wire.read(&mut buffer, left) {
+            Got::End(_) => return Some(began.elapsed()),
+            // An answer to half a request is the end of it, as 408 is; what else comes is read away.
+            Got::Bytes(count) if buffer[..count].starts_with(b"HTTP/1.1 ") => return Some(began.elapsed()),
+            Got::Bytes(_) => std::thread::sleep(Duration::from_millis(50)),
+            Got::Nothing => {
+                let letter = letters.next().copied().unwrap_or(b'a');
+                if !examiner.purse.bytes(1) || wire.write(&[letter], DRIP).is_err() {
+                    return Some(began.elapsed());
+                }
+            }
+        }
+    }
+    None
+}
+
+fn held(ended: Option<Duration>, patience: Duration, severity: Severity, sent: &str) -> Ruling {
+    match ended {
+        Some(after) => Ruling::passed(sent, format!("ended by the server after {:.1} s", after.as_secs_f64())),
+        None => Ruling::finding(severity, sent, format!("still held after {} s", patience.as_secs())),
+    }
+}
+
+pub(crate) fn unfinished_handshake(examiner: &Examiner) -> Ruled {
+    let sent = "half a request head, and one more byte every 2 s";
+    // Only where whole handshakes are answered does a half one say anything.
+    examiner.way()?;
+    let mut wire = examiner.dial(None).map_err(|why| Ruling::unknown(sent, why))?;
+    let beginning = format!("{}Upgrade: websocket\r\nX-Wsguard-Audit: ", examiner.first_try.beginning());
+    wire.write(beginning.as_bytes(), examiner.timeout).map_err(|end| Ruling::unknown(sent, end.shown()))?;
+    Ok(held(drip(examiner, &mut wire, b"a"), examiner.patience, Severity::Medium, sent))
+}
+
+pub(crate) fn unfinished_tls(examiner: &Examiner) -> Ruled {
+    if examiner.tls.is_none() {
+        return Ok(Ruling::skipped("the URL is ws://"));
+    }
+    examiner.way()?;
+    let sent = "the beginning of a ClientHello, and one more byte every 2 s";
+    let mut wire = examiner.dial_plain().map_err(|why| Ruling::unknown(sent, why))?;
+    let hello = [22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
+    wire.write(&hello, examiner.timeout).map_err(|end| Ruling::unknown(sent, end.shown()))?;
+    Ok(held(drip(examiner, &mut wire, &[0x5a]), examiner.patience, Severity::Medium, sent))
+}
+
+fn too_short(examiner: &Examiner) -> Option<Ruling> {
+    let why = "not waited for; --patience 60 or more does";
+    (examiner.patience < HEARTBEATS).then(|| Ruling::skipped(why))
+}
+
+/// Judges a peer that was silent for the whole patience.
+fn judge_silence(seen: &Seen, after: Duration, patience: Duration) -> Ruling {
+    let sent = "nothing, and no answer to pings";
+    if seen.is_over() {
+        return held(Some(after), patience, Severity::Low, sent);
+    }
+    let pings = match seen.pings {
+        0 => "the server sent no ping".to_owned(),
+        count => format!("the server sent {count} pings, which nobody answered"),
+    };
+    let ruling = held(None, patience, Severity::Low, sent);
+    Ruling { came: format!("{}; {pings}", ruling.came), ..ruling }
+}
+
+pub(crate) fn silent_peer(examiner: &Examiner) -> Ruled {
+    if let Some(skipped) = too_short(examiner) {
+        return Ok(skipped);
+    }
+    let mut visit = examiner.visit()?;
+    let began = Instant::now();
+    visit.wait(examiner.patience, |_| false);
+    Ok(judge_silence(&visit.seen, began.elapsed(), examiner.patience))
+}
+
+pub(crate) fn unfinished_message(examiner: &Examiner) -> Ruled {
+    if let Some(skipped) = too_short(examiner) {
+        return Ok(skipped);
+    }
+    let sent = "a message that does not end, and pings while it is held";
+    let mut visit = examiner.visit()?;
+    let began = Instant::now();
+    visit.send(&masked(TEXT & 0x7f, b" "));
+    let mut answered = true;
+    while began.elapsed() < examiner.patience && !visit.seen.is_over() {
+        // Pings of our own show life, as answers to the server's would.
+        answered = visit.ping(&format!("wsguard-audit {}", began.elapsed().as_millis()), examiner.timeout).is_some();
+        let left = examiner.patience.saturating_sub(began.elapsed()).min(Duration::from_secs(5));
+        visit.wait(left, |_| false);
+    }
+    if !answered && !visit.seen.is_over() {
+        return Ok(Ruling::unknown(sent, "the server answers no more pings"));
+    }
+    let ended = visit.seen.is_over().then(|| began.elapsed());
+    Ok(held(ended, examiner.patience, Severity::Low, sent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::ruling::Verdict;
+
+    #[test]
+    fn silence_is_judged_by_its_end() {
+        let patience = Duration::from_secs(60);
+        let open = Seen { pings: 2, ..Seen::default() };
+        let ruling = judge_silence(&open, patience, patience);
+        assert_eq!(ruling.verdict, Verdict::Finding(Severity::Low));
+        assert!(ruling.came.contains("2 pings"), "{}", ruling.came);
+        let closed = Seen { close: Some((1011, String::new())), ..Seen::default() };
+        assert_eq!(judge_silence(&closed, Duration::from_secs(45), patience).verdict, Verdict::Passed);
+    }
+}

@@ -1,0 +1,200 @@
+//! What came back on an open connection, and what that says about what was sent: decisions without a socket.
+
+use super::frame::Frame;
+use super::text::{shown, shown_bytes};
+
+/// How many messages of the server are kept.
+const KEPT_TEXTS: usize = 8;
+
+/// How a connection ended, where no close frame says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server closed it.
+    Closed,
+    /// The server reset it.
+    Reset,
+    /// The server sent what no server sends.
+    Garbage(&'static str),
+    /// The server sent more than the audit reads.
+    TooMuch,
+    /// The server reads nothing more.
+    Stuck,
+}
+
+impl End {
+    pub(crate) fn shown(self) -> String {
+        match self {
+            Self::Closed => "the connection was closed without a close frame".to_owned(),
+            Self::Reset => "the connection was reset".to_owned(),
+            Self::Garbage(what) => format!("the server sent {what}"),
+            Self::TooMuch => "the server sent more than the audit reads".to_owned(),
+            Self::Stuck => "the server stopped reading".to_owned(),
+        }
+    }
+}
+
+/// Everything that came on a connection since its 101.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) messages: u64,
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
+    pub(crate) last_pong: Vec<u8>,
+    pub(crate) texts: Vec<String>,
+    /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
+    pub(crate) close: Option<(u16, String)>,
+    pub(crate) end: Option<End>,
+}
+
+impl Seen {
+    pub(crate) fn note(&mut self, frame: &Frame) {
+        match frame.opcode() {
+            8 => {
+                let code = frame.start.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                let reason = frame.start.get(2..).map(shown_bytes).unwrap_or_default();
+                self.close.get_or_insert((code, reason));
+            }
+            9 => self.pings += 1,
+            10 => {
+                self.pongs += 1;
+                self.last_pong.clone_from(&frame.start);
+            }
+            _ => {
+                if frame.opcode() == 1 && self.texts.len() < KEPT_TEXTS {
+                    self.texts.push(String::from_utf8_lossy(&frame.start).into_owned());
+                }
+                self.messages += u64::from(frame.ends_message());
+            }
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.close.is_some() || self.end.is_some()
+    }
+
+    /// Whether the last pong answers this ping.
+    pub(crate) fn answered(&self, tag: &str) -> bool {
+        self.last_pong == tag.as_bytes()
+    }
+
+    /// How it ended, for people.
+    pub(crate) fn ending(&self) -> Option<String> {
+        match (&self.close, self.end) {
+            (Some((1005, _)), _) => Some("closed without a code".to_owned()),
+            (Some((code, reason)), _) if reason.is_empty() => Some(format!("closed with {code}")),
+            (Some((code, reason)), _) => Some(format!("closed with {code} ({})", shown(reason))),
+            (None, Some(end)) => Some(end.shown()),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Whether an end may be about what a message says, rather than how it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The application sees nothing of it.
+    Hidden,
+    /// The same message is taken when it comes as it should.
+    Taken,
+    /// The same message ends a connection by itself, and how.
+    Refused(String),
+}
+
+/// What became of something that should not be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Bait {
+    /// The server goes on as if nothing had been.
+    Taken(String),
+    /// It ended the connection.
+    Refused(String),
+    /// It cannot be told, and why.
+    Unclear(String),
+}
+
+/// The codes with which an endpoint fails a connection for how something came: RFC 6455 section 7.4.1.
+const OF_THE_PROTOCOL: [u16; 3] = [1002, 1007, 1009];
+
+/// Judges what came after something wrong, with a ping behind it: whoever answers the ping, and goes on, has taken what was before
+/// it. An answer alone says little: many servers answer pings before the application has read the message.
+pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
+    let Some(ending) = seen.ending() else {
+        return if seen.answered(tag) {
+            Bait::Taken("the ping behind it was answered".to_owned())
+        } else {
+            Bait::Unclear("neither an end nor an answer to the ping behind it came in time".to_owned())
+        };
+    };
+    match (&seen.close, seen.end, content) {
+        (Some((code, _)), ..) if OF_THE_PROTOCOL.contains(code) => Bait::Refused(ending),
+        (None, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) => Bait::Unclear(ending),
+        (.., Content::Hidden | Content::Taken) => Bait::Refused(ending),
+        (.., Content::Refused(how)) => Bait::Unclear(format!(
+            "{ending}, but so ends a connection that sends the same message as it should ({how}); give one that is valid with --message"
+        )),
+    }
+}
+
+/// Judges the answer to a close frame that must not be sent: it may not be taken for an ordinary end.
+pub(crate) fn bad_close(seen: &Seen, sent: Option<u16>) -> Bait {
+    match (&seen.close, seen.end) {
+        (Some((code, _)), _) if sent == Some(*code) || *code == 1000 => {
+            Bait::Taken(format!("{}, as if it were an ordinary end", seen.ending().unwrap_or_default()))
+        }
+        (Some(_), _) | (None, Some(End::Closed | End::Reset)) => Bait::Refused(seen.ending().unwrap_or_default()),
+        (None, Some(end)) => Bait::Unclear(end.shown()),
+        (None, None) => Bait::Taken("the connection stayed open".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(frames: &[(u8, &[u8])]) -> Seen {
+        let mut seen = Seen::default();
+        for (first, payload) in frames {
+            seen.note(&Frame { first: *first, len: payload.len() as u64, start: payload.to_vec() });
+        }
+        seen
+    }
+
+    #[test]
+    fn an_answered_ping_means_taken() {
+        assert!(matches!(bait(&seen(&[(0x8a, b"after")]), "after", &Content::Hidden), Bait::Taken(_)));
+        assert!(matches!(bait(&seen(&[(0x8a, b"control")]), "after", &Content::Hidden), Bait::Unclear(_)));
+        // The application refuses later than the library answers.
+        let late = seen(&[(0x8a, b"after"), (0x88, &[0x03, 0xef])]);
+        assert!(matches!(bait(&late, "after", &Content::Taken), Bait::Refused(_)));
+    }
+
+    #[test]
+    fn an_end_is_a_refusal_unless_the_content_ends_it_too() {
+        let refused = Content::Refused("closed with 1008".into());
+        let policy = seen(&[(0x88, &[0x03, 0xf0, b'n', b'o'])]);
+        assert_eq!(bait(&policy, "after", &Content::Taken), Bait::Refused("closed with 1008 (no)".into()));
+        assert!(matches!(bait(&policy, "after", &refused), Bait::Unclear(_)));
+        let protocol = seen(&[(0x88, &[0x03, 0xea])]);
+        assert_eq!(bait(&protocol, "after", &refused), Bait::Refused("closed with 1002".into()));
+        let dropped = Seen { end: Some(End::Reset), ..Seen::default() };
+        assert!(matches!(bait(&dropped, "after", &Content::Hidden), Bait::Refused(_)));
+        let stuck = Seen { end: Some(End::Stuck), ..Seen::default() };
+        assert!(matches!(bait(&stuck, "after", &Content::Hidden), Bait::Unclear(_)));
+    }
+
+    #[test]
+    fn forbidden_codes_must_not_come_back() {
+        assert!(matches!(bad_close(&seen(&[(0x88, &[0x03, 0xed])]), Some(1005)), Bait::Taken(_)));
+        assert!(matches!(bad_close(&seen(&[(0x88, &[0x03, 0xe8])]), None), Bait::Taken(_)));
+        assert!(matches!(bad_close(&seen(&[(0x88, &[0x03, 0xea])]), Some(1005)), Bait::Refused(_)));
+        assert!(matches!(bad_close(&Seen::default(), Some(1005)), Bait::Taken(_)));
+        let dropped = Seen { end: Some(End::Closed), ..Seen::default() };
+        assert!(matches!(bad_close(&dropped, None), Bait::Refused(_)));
+    }
+
+    #[test]
+    fn what_comes_is_counted_and_little_is_kept() {
+        let seen = seen(&[(0x01, b"he"), (0x80, b"llo"), (0x89, b""), (0x82, b"x")]);
+        assert_eq!((seen.messages, seen.pings, seen.texts.len()), (2, 1, 1));
+        assert!(!seen.is_over() && seen.ending().is_none());
+    }
+}

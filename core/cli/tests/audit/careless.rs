@@ -1,0 +1,153 @@
+//! A server that checks nothing: each check must find what it is for. It is written here, since no library is as careless.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use super::{TOKEN, report, word};
+
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Listens on loopback; every connection is served by a thread, until the test ends.
+pub(crate) fn serve(each: impl Fn(TcpStream) + Send + Sync + Copy + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || each(stream));
+        }
+    });
+    format!("ws://{address}/")
+}
+
+/// Reads up to the end of the head.
+pub(crate) fn head(stream: &mut TcpStream) -> Option<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+pub(crate) fn upgrade(stream: &mut TcpStream) -> Option<()> {
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nServer: careless/1.0\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).ok()
+}
+
+/// A frame as it comes: its first byte and its payload. Neither the mask nor any bit is looked at.
+fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut start = [0; 2];
+    stream.read_exact(&mut start).ok()?;
+    let mut len = u64::from(start[1] & 0x7f);
+    if len >= 126 {
+        let mut digits = vec![0; if len == 126 { 2 } else { 8 }];
+        stream.read_exact(&mut digits).ok()?;
+        len = digits.iter().fold(0, |len, digit| len << 8 | u64::from(*digit));
+    }
+    let mut mask = [0; 4];
+    if start[1] & 0x80 != 0 {
+        stream.read_exact(&mut mask).ok()?;
+    }
+    let mut payload = Vec::new();
+    stream.take(len).read_to_end(&mut payload).ok().filter(|read| *read as u64 == len)?;
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    Some((start[0], payload))
+}
+
+/// Lets everybody in, answers every ping and every text, and echoes every close.
+fn careless(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        let opcode = match first & 0x0f {
+            9 => 10,
+            1 => 1,
+            8 => 8,
+            _ => continue,
+        };
+        let mut answer = vec![0x80 | opcode, payload.len().min(125) as u8];
+        answer.extend(&payload[..payload.len().min(125)]);
+        if stream.write_all(&answer).is_err() || opcode == 8 {
+            return;
+        }
+    }
+}
+
+#[test]
+fn every_check_finds_what_it_is_for() {
+    let url = serve(careless);
+    let (code, report) =
+        report(&[&url, "--patience", "5", "--timeout", "3", "--cookie", "sid=env:AUDIT_TOKEN", "--rate", "50"]);
+    assert_eq!(code, 1);
+    for (check, severity) in [
+        ("banner", "low"),
+        ("origin-foreign", "high"),
+        ("origin-null", "high"),
+        ("origin-missing", "low"),
+        ("host-foreign", "medium"),
+        ("credential-needed", "high"),
+        ("credential-wrong", "high"),
+        ("head-size", "low"),
+        ("head-count", "low"),
+        ("head-ambiguous", "low"),
+        ("unmasked", "low"),
+        ("reserved", "low"),
+        ("control-frames", "low"),
+        ("lengths", "low"),
+        ("sequence", "low"),
+        ("utf8", "low"),
+        ("close-codes", "low"),
+        ("fragments", "medium"),
+        ("declared-size", "high"),
+        ("message-size", "medium"),
+        ("ping-rate", "low"),
+        ("message-rate", "medium"),
+        ("connection-burst", "low"),
+        ("unfinished-handshake", "medium"),
+    ] {
+        assert_eq!(word(&report, check), severity, "{check}: {report}");
+    }
+    assert_eq!(word(&report, "alive"), "passed");
+}
+
+/// Compares origins by their beginning, and finds credentials out after the 101.
+fn half_careful(mut stream: TcpStream) {
+    let Some(head) = head(&mut stream) else { return };
+    if !head.contains("Origin: https://app.example") {
+        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+        return;
+    }
+    if upgrade(&mut stream).is_none() {
+        return;
+    }
+    if !head.contains(TOKEN) {
+        let _ = stream.write_all(&[0x88, 2, 0x11, 0x31]);
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first & 0x0f == 9 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn half_a_check_is_found_out() {
+    let url = serve(half_careful);
+    let checks = "origin-foreign,origin-lookalike,credential-needed,credential-wrong,credential-in-url";
+    let arguments =
+        [url.as_str(), "--origin", "https://app.example", "--query", "token=env:AUDIT_TOKEN", "--only", checks];
+    let (code, report) = report(&[&arguments[..], &["--fail-on", "high"]].concat());
+    assert_eq!(word(&report, "origin-foreign"), "passed");
+    // A page of another site does not know the token.
+    assert_eq!(word(&report, "origin-lookalike"), "medium");
+    assert_eq!(word(&report, "credential-needed"), "low");
+    assert_eq!(word(&report, "credential-wrong"), "low");
+    assert_eq!(word(&report, "credential-in-url"), "low");
+    assert_eq!(code, 0, "nothing is high");
+}

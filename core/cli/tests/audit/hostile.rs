@@ -1,0 +1,139 @@
+//! Servers that answer with anything: the audit ends, soon, and says that it could not tell.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::careless::{head, serve, upgrade};
+use super::{audit, report, soon};
+
+/// A short audit: a check of each kind.
+const SHORT: [&str; 10] = [
+    "--only",
+    "origin-foreign,banner,head-size,utf8,close-codes,declared-size,ping-rate,unfinished-handshake,alive",
+    "--patience",
+    "5",
+    "--timeout",
+    "1",
+    "--rate",
+    "50",
+    "--fail-on",
+    "never",
+];
+
+/// Against a server whose opening handshake leads nowhere: exit 2, and nothing is found that needs a way in.
+fn leads_nowhere(each: impl Fn(TcpStream) + Send + Sync + Copy + 'static) -> String {
+    let url = serve(each);
+    let output = soon(|| audit(&[&[url.as_str()], &SHORT[..]].concat()));
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{out}{errors}");
+    assert!(errors.contains("no way in"), "{errors}");
+    assert!(!out.contains("HIGH"), "{out}");
+    assert!(!out.contains('\x1b') && !errors.contains('\x1b'), "{out}{errors}");
+    format!("{out}{errors}")
+}
+
+#[test]
+fn it_closes_at_once() {
+    leads_nowhere(drop);
+}
+
+#[test]
+fn it_never_answers() {
+    leads_nowhere(|_stream| thread::sleep(Duration::from_secs(30)));
+}
+
+#[test]
+fn it_speaks_something_else() {
+    leads_nowhere(|mut stream| _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\x1b[2J"));
+}
+
+#[test]
+fn its_head_never_ends() {
+    leads_nowhere(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while stream.write_all(b"X-Endless: \x1b[31mred\r\n").is_ok() {}
+    });
+}
+
+#[test]
+fn its_head_drips() {
+    leads_nowhere(|mut stream| {
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a')) {
+            if stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
+/// Answers once, and waits for the client to leave: an early end would reset what was written.
+fn answer(mut stream: TcpStream, bytes: &[u8]) {
+    if head(&mut stream).is_some() && stream.write_all(bytes).is_ok() {
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+#[test]
+fn it_sends_elsewhere() {
+    let said =
+        leads_nowhere(|stream| answer(stream, b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\n\r\n"));
+    assert!(said.contains("not followed"), "{said}");
+}
+
+#[test]
+fn it_is_of_http_1_0() {
+    leads_nowhere(|stream| answer(stream, b"HTTP/1.0 200 OK\r\n\r\nhello"));
+}
+
+#[test]
+fn its_101_is_none() {
+    leads_nowhere(|stream| answer(stream, b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: wrong\r\n\r\n"));
+}
+
+#[test]
+fn its_frames_are_none() {
+    leads_nowhere(|mut stream| {
+        if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
+            let _ = stream.write_all(&[0xff; 4096]);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+}
+
+#[test]
+fn it_sends_without_end() {
+    leads_nowhere(|mut stream| {
+        if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
+            let frame = [&[0x82, 126, 0xff, 0xff][..], &vec![7; 65535]].concat();
+            while stream.write_all(&frame).is_ok() {}
+        }
+    });
+}
+
+/// It dies in the middle: what came before stands, what came after could not be told, and that is a finding.
+#[test]
+fn it_dies_in_the_middle() {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let url = serve(|mut stream| {
+        // The way in, the check of origins, and then no more.
+        if TAKEN.fetch_add(1, Ordering::SeqCst) >= 2 || head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+            return;
+        }
+        let mut ping = [0; 27];
+        if stream.read_exact(&mut ping).is_ok() {
+            let payload: Vec<u8> =
+                ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+            let _ = stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat());
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    let checks = ["--only", "origin-foreign,utf8,alive", "--timeout", "1", "--rate", "50"];
+    let (code, report) = soon(|| report(&[&[url.as_str()], &checks[..]].concat()));
+    let words: Vec<_> = ["origin-foreign", "utf8", "alive"].iter().map(|check| super::word(&report, check)).collect();
+    assert_eq!((code, words.as_slice()), (1, ["high", "unknown", "high"].as_slice()), "{report}");
+}
