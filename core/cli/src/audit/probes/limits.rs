@@ -104,12 +104,12 @@ fn judge_flood(seen: &Seen, content: &Content, expected: u64, severity: Severity
 
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
+    let mut visit = examiner.visit()?;
     let (content, answers) = examiner.content();
     if let Content::Refused(how) = content {
         let why = format!("one message alone: {how}; give one that is valid with --message");
         return Ok(Ruling::unknown(sent, why));
     }
-    let mut visit = examiner.visit()?;
     let before = visit.seen.messages;
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let expected = answers * u64::from(MESSAGES);
@@ -150,6 +150,7 @@ pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
 fn judge_burst(open: usize, refused: Option<String>, took: Duration) -> Ruling {
     let sent = format!("{BURST} opening handshakes in {:.1} s, all kept open", took.as_secs_f64());
     match refused {
+        Some(how) if open == 0 => Ruling::unknown(sent, format!("the first was not let in: {how}")),
         Some(how) => Ruling::passed(sent, format!("{open} were let in, then {how}")),
         None => Ruling::finding(Severity::Low, sent, "all were let in"),
     }
@@ -212,5 +213,6 @@ mod tests {
         let took = Duration::from_secs(2);
         assert_eq!(judge_burst(100, None, took).verdict, Verdict::Finding(Severity::Low));
         assert_eq!(judge_burst(50, Some("429".into()), took).verdict, Verdict::Passed);
+        assert_eq!(judge_burst(0, Some("403".into()), took).verdict, Verdict::Unknown);
     }
 }
