@@ -76,7 +76,7 @@ impl Topic {
             Self::Fragments => [
                 "`maxFragments: 1024`: there since 8.21, with 16384 as the default",
                 "`maxPayloadLength` bounds the bytes alone",
-                "`max_size` bounds the bytes alone",
+                "the asyncio server has a limit: `WEBSOCKETS_MAX_FRAGMENTS=1024` in the environment, 4096 without it",
                 "`--ws-max-size` bounds the bytes alone",
                 "update ws under engine.io",
                 "`max_fragments: 1024` (the default)",

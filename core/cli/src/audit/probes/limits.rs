@@ -7,7 +7,7 @@ use crate::audit::bomb;
 use crate::audit::examiner::{Examiner, Opening, Unreached};
 use crate::audit::frame::{PING, RSV1, TEXT, header, masked};
 use crate::audit::head::Ask;
-use crate::audit::ruling::{Ruled, Ruling, Severity};
+use crate::audit::ruling::{Ruled, Ruling, Severity, Verdict};
 use crate::audit::seen::{Bait, Content, Seen, bait};
 use crate::audit::text::bytes;
 
@@ -95,11 +95,16 @@ fn judge_flood(seen: &Seen, content: &Content, expected: u64, severity: Severity
             Ruling::finding(severity, sent, format!("all were taken: {} answers", seen.messages))
         }
         Bait::Taken(how) => Ruling::finding(severity, sent, format!("the connection lives: {how}")),
-        Bait::Unclear(why) if !seen.is_over() => {
-            Ruling::passed(sent, format!("the server reads them slower than they come ({why})"))
-        }
         judged => ruling(judged, severity, sent),
     }
+}
+
+/// A connection that is neither ended nor answered is held back, if others are answered meanwhile.
+fn unless_held_back(examiner: &Examiner, seen: &Seen, ruling: Ruling) -> Ruling {
+    if ruling.verdict == Verdict::Unknown && !seen.is_over() && examiner.visit().is_ok() {
+        return Ruling::passed(ruling.sent, "the connection is held back; others are answered meanwhile");
+    }
+    ruling
 }
 
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
@@ -119,7 +124,8 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // A slow application is given the time that an answer may take before it is said to hold something back.
     let all = before + expected;
     visit.wait(examiner.timeout, |seen| seen.messages >= all);
-    Ok(judge_flood(&visit.seen, &content, expected, Severity::Medium, &sent))
+    let judged = judge_flood(&visit.seen, &content, expected, Severity::Medium, &sent);
+    Ok(unless_held_back(examiner, &visit.seen, judged))
 }
 
 pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
@@ -129,6 +135,7 @@ pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
     visit.ping(AFTER, examiner.timeout);
     let pongs = visit.seen.pongs.saturating_sub(1);
     let judged = judge_flood(&visit.seen, &Content::Hidden, 0, Severity::Low, &sent);
+    let judged = unless_held_back(examiner, &visit.seen, judged);
     Ok(Ruling { came: format!("{}; {pongs} pongs", judged.came), ..judged })
 }
 
@@ -183,7 +190,6 @@ pub(crate) fn connection_burst(examiner: &Examiner) -> Ruled {
 mod tests {
     use super::*;
     use crate::audit::frame::Frame;
-    use crate::audit::ruling::Verdict;
 
     #[test]
     fn sizes_are_judged_by_the_largest() {
@@ -204,7 +210,7 @@ mod tests {
         assert_eq!(judge(&seen, 300), Verdict::Finding(Severity::Medium));
         assert_eq!(judge(&Seen { messages: 40, ..seen.clone() }, 300), Verdict::Passed);
         assert_eq!(judge(&seen, 0), Verdict::Finding(Severity::Medium));
-        assert_eq!(judge(&Seen::default(), 300), Verdict::Passed);
+        assert_eq!(judge(&Seen::default(), 300), Verdict::Unknown);
         assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 300), Verdict::Passed);
     }
 
