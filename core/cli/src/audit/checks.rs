@@ -280,7 +280,7 @@ pub(crate) const CHECKS: &[Check] = &[
         severity: Severity::Low,
         why: "arithmetic on such lengths was a hole in several servers",
         asvs: &["1.4.2", "2.2.1"],
-        topic: Topic::Framing,
+        topic: Topic::Lengths,
         budget: cost(2, 16, 20),
         waits: false,
         run: frames::check_lengths,
@@ -326,7 +326,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "fragments",
-        title: "it takes any number of fragments",
+        title: "it takes 20000 fragments in one message",
         sends: "a text of 20000 empty fragments that does not end, and a ping behind them",
         judges: "a finding if the ping is answered",
         severity: Severity::Medium,
@@ -378,7 +378,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "ping-rate",
-        title: "it answers any rate of pings",
+        title: "it answers 200 pings a second",
         sends: "300 pings at 200 a second, and one behind them",
         judges: "a finding if the last one is answered",
         severity: Severity::Low,
@@ -391,7 +391,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "message-rate",
-        title: "it takes any rate of messages",
+        title: "it takes 200 messages a second",
         sends: "the ordinary message once, then 300 of them at 200 a second, and a ping behind them",
         judges: "a finding if the ping is answered and nothing was held back (a connection that waits while others are answered is); answers are counted if the single message was answered. An application that drops messages without a word cannot be told apart",
         severity: Severity::Medium,
@@ -404,7 +404,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "connection-burst",
-        title: "it takes any number of connections from one address",
+        title: "it takes 100 connections of one address at once",
         sends: "100 opening handshakes, 50 a second, all kept open",
         judges: "a finding if all are let in",
         severity: Severity::Low,
@@ -417,7 +417,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "unfinished-handshake",
-        title: "it waits for ever for the rest of a request",
+        title: "it holds unfinished requests",
         sends: "half a request head, then a byte every 2 s",
         judges: "a finding if the connection is still there after `--patience`",
         severity: Severity::Medium,
@@ -430,7 +430,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "unfinished-tls",
-        title: "it waits for ever for the rest of a TLS handshake",
+        title: "it holds unfinished TLS handshakes",
         sends: "the beginning of a ClientHello, then a byte every 2 s",
         judges: "as unfinished-handshake",
         severity: Severity::Medium,
@@ -443,7 +443,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "silent-peer",
-        title: "it keeps peers that are gone",
+        title: "it keeps peers that say nothing",
         sends: "nothing after the control, and no answer to pings",
         judges: "a finding if the connection is still there after `--patience`; not tried below 60 s",
         severity: Severity::Low,
@@ -456,7 +456,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "unfinished-message",
-        title: "it waits for ever for the rest of a message",
+        title: "it holds unfinished messages",
         sends: "the first fragment of a text, then pings alone",
         judges: "as silent-peer",
         severity: Severity::Low,
