@@ -124,8 +124,9 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // A slow application is given the time that an answer may take before it is said to hold something back.
     let all = before + expected;
     visit.wait(examiner.timeout, |seen| seen.messages >= all);
-    let judged = judge_flood(&visit.seen, &content, expected, Severity::Medium, &sent);
-    Ok(unless_held_back(examiner, &visit.seen, judged))
+    let seen = Seen { messages: visit.seen.messages - before, ..visit.seen.clone() };
+    let judged = judge_flood(&seen, &content, expected, Severity::Medium, &sent);
+    Ok(unless_held_back(examiner, &seen, judged))
 }
 
 pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
