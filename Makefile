@@ -5,6 +5,7 @@
 #   make bench     side by side (QUICK=1: shorter)               make autobahn the Autobahn suite (FAST=1: shorter)
 #   make fuzz      fuzz targets (SECONDS=60 each)                make removals each check removed must be noticed
 #   make soak      all attacks at once (MINUTES=30 on each host; HOSTS=rust,c SEED=N)
+#   make audit     what servers of other libraries, and ours, let through
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
 #   make simulate  a cluster on fake time, and its scripts on a real Redis (NODES=1000 USERS=1000000 SEED=1)
 #   make dist      every package that a release uploads, into dist/      make dist-test   install and try each

@@ -13,7 +13,7 @@ use super::frame::{self, TEXT};
 use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
 use super::limits::Purse;
 use super::message::Message;
-use super::ruling::Ruling;
+use super::ruling::{Ruled, Ruling, Verdict};
 use super::seen::{Content, End};
 use super::target::{self, Target};
 use super::visit::{Control, Visit};
@@ -208,6 +208,20 @@ impl Examiner {
             Entry::Late(how) | Entry::Refused(_, how) | Entry::Unclear(how) => {
                 Err(Ruling::unknown("", format!("the control was not let in this time: {how}")))
             }
+        }
+    }
+
+    /// A refusal says something only while the control is still let in: a server may have banned the address, or died.
+    pub(crate) fn confirmed(&self, ruling: Ruling) -> Ruled {
+        if ruling.verdict != Verdict::Passed {
+            return Ok(ruling);
+        }
+        match self.enter(self.way()?) {
+            Entry::In(_) => Ok(ruling),
+            Entry::Late(how) | Entry::Refused(_, how) | Entry::Unclear(how) => Ok(Ruling::unknown(
+                ruling.sent,
+                format!("{}, but then the control was not let in either: {how}", ruling.came),
+            )),
         }
     }
 

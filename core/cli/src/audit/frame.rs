@@ -187,6 +187,25 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_are_read_alike_in_any_pieces() {
+        let mut state = 1_u64;
+        for _ in 0..2000 {
+            let next = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // Small numbers make frames of small lengths likely.
+                (state >> 60) as u8 | ((state >> 32) as u8 & 0x80)
+            };
+            let bytes: Vec<u8> = (0..40).map(next).collect();
+            let read = |piece: usize| {
+                let (mut reader, mut seen) = (Reader::default(), Vec::new());
+                let result = bytes.chunks(piece).try_for_each(|part| reader.take(part, |frame| seen.push(frame)));
+                (seen, result)
+            };
+            assert_eq!(read(40), read(1));
+        }
+    }
+
+    #[test]
     fn what_no_server_sends_is_an_error() {
         assert!(Reader::default().take(&[0x81, 0x80], |_| ()).is_err());
         assert!(Reader::default().take(&[0x83, 0], |_| ()).is_err());

@@ -8,6 +8,7 @@ pub(crate) enum Topic {
     Credential,
     Head,
     Framing,
+    Lengths,
     Fragments,
     Size,
     Compression,
@@ -31,6 +32,8 @@ const FRAMING: [&str; 6] = [
     "update engine.io and its ws: they refuse these by themselves",
     "nothing to state: it refuses these always",
 ];
+
+const NO_OPTION: &str = "it has no option for this: ask its authors";
 
 const PROXY: &str =
     "in the proxy in front (nginx: `limit_req`, `limit_conn`, `client_header_timeout`), or in code of your own";
@@ -73,11 +76,14 @@ impl Topic {
                 "nothing to state: at most 100 headers, `max_head_bytes: 16384`, ambiguous heads are 400",
             ],
             Self::Framing => FRAMING,
+            Self::Lengths => {
+                [NO_OPTION, NO_OPTION, NO_OPTION, NO_OPTION, NO_OPTION, "nothing to state: it refuses these always"]
+            }
             Self::Fragments => [
                 "`maxFragments: 1024`: there since 8.21, with 16384 as the default",
-                "`maxPayloadLength` bounds the bytes alone",
-                "`max_size` bounds the bytes alone",
-                "`--ws-max-size` bounds the bytes alone",
+                "it has no option for this: `maxPayloadLength` bounds the bytes alone",
+                "the asyncio server has a limit: `WEBSOCKETS_MAX_FRAGMENTS=1024` in the environment, 4096 without it",
+                "it has no option for this: `--ws-max-size` bounds the bytes alone",
                 "update ws under engine.io",
                 "`max_fragments: 1024` (the default)",
             ],

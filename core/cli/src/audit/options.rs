@@ -21,7 +21,8 @@ pub(crate) struct Args {
     /// An origin that is let in; without it that of the URL is tried, then none.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// The credential that is let in.
+    /// The credential that is let in; best `env:NAME` or `file:PATH`, here and wherever a credential is given: every user of the
+    /// machine sees a command line.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
     /// Where the token stands: bearer, header:NAME, cookie:NAME, query:NAME, subprotocol, or socket.io:NAME (in `auth`).

@@ -82,7 +82,7 @@ impl Report {
         self.rest(&mut out, "could not tell", Verdict::Unknown, true);
         self.rest(&mut out, "not examined", Verdict::Skipped, true);
         self.rest(&mut out, "passed", Verdict::Passed, false);
-        out += &mends(&findings.iter().map(|(_, check, _)| check.topic).collect::<Vec<_>>(), library);
+        out += &mends(&findings.iter().map(|(_, check, _)| *check).collect::<Vec<_>>(), library);
         let count = |severity| findings.iter().filter(|(of, ..)| *of == severity).count();
         let _ = writeln!(
             out,
@@ -154,15 +154,15 @@ impl Report {
 }
 
 /// How to mend what was found, each kind once.
-fn mends(topics: &[Topic], library: Option<&str>) -> String {
+fn mends(found: &[&Check], library: Option<&str>) -> String {
     let mut out = String::new();
-    for (at, topic) in topics.iter().enumerate() {
-        if topics[..at].contains(topic) {
+    for (at, check) in found.iter().enumerate() {
+        if found[..at].iter().any(|told| told.topic == check.topic) {
             continue;
         }
-        let names: Vec<_> = CHECKS.iter().filter(|check| check.topic == *topic).map(|check| check.name).collect();
+        let names: Vec<_> = found.iter().filter(|other| other.topic == check.topic).map(|other| other.name).collect();
         let _ = writeln!(out, "to mend {}", names.join(", "));
-        for (name, mend) in LIBRARIES.iter().zip(topic.mends()) {
+        for (name, mend) in LIBRARIES.iter().zip(check.topic.mends()) {
             if library.is_none_or(|only| only.eq_ignore_ascii_case(name)) {
                 let _ = writeln!(out, "  {name:<18} {mend}");
             }

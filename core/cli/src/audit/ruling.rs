@@ -99,7 +99,13 @@ impl Ruling {
         }
         let relevant = || all.iter().filter(|one| one.verdict.rank() > 0);
         let sent = relevant().map(|one| one.sent.as_str()).collect::<Vec<_>>().join("; ");
-        let came = relevant().map(|one| format!("{}: {}", one.sent, one.came)).collect::<Vec<_>>().join("; ");
+        let mut cames = relevant().map(|one| one.came.as_str());
+        let first = cames.next().unwrap_or_default();
+        let came = if cames.all(|came| came == first) {
+            format!("each: {first}")
+        } else {
+            relevant().map(|one| format!("{}: {}", one.sent, one.came)).collect::<Vec<_>>().join("; ")
+        };
         Self { verdict, sent, came }
     }
 }
@@ -116,6 +122,7 @@ mod tests {
         let all = Ruling::worst(&[passed.clone(), low, unknown, Ruling::skipped("no")]);
         assert_eq!(all.verdict, Verdict::Finding(Severity::Low));
         assert_eq!(all.came, "a: refused; c: taken; b: silence");
+        assert_eq!(Ruling::worst(&[passed.clone(), Ruling::passed("z", "refused")]).came, "each: refused");
         assert_eq!(Ruling::worst(std::slice::from_ref(&passed)), passed);
         assert!(Severity::High > Severity::Medium && Severity::Medium > Severity::Low);
     }

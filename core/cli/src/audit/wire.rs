@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::seen::End;
 
@@ -20,9 +20,10 @@ pub(crate) enum Got {
     End(End),
 }
 
-pub(crate) enum Wire {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+/// rustls' own streams read on until something is whole, and so as long as a server drips: here each step is one read.
+pub(crate) struct Wire {
+    socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
 }
 
 impl Wire {
@@ -32,56 +33,86 @@ impl Wire {
         tls: Option<(&Arc<ClientConfig>, &ServerName<'static>)>,
         within: Duration,
     ) -> Result<Self, String> {
-        let socket = TcpStream::connect_timeout(&address, within).map_err(|error| format!("{address}: {error}"))?;
-        let _ = socket.set_nodelay(true);
-        let Some((config, name)) = tls else { return Ok(Self::Plain(socket)) };
-        let mut connection = ClientConnection::new(config.clone(), name.clone()).map_err(|error| error.to_string())?;
-        let mut socket = socket;
         let deadline = Instant::now() + within;
-        while connection.is_handshaking() {
+        let socket = TcpStream::connect_timeout(&address, within.max(Duration::from_millis(1)))
+            .map_err(|error| format!("{address}: {error}"))?;
+        let _ = socket.set_nodelay(true);
+        let mut wire = Self { socket, tls: None };
+        if let Some((config, name)) = tls {
+            let connection = ClientConnection::new(config.clone(), name.clone()).map_err(|error| error.to_string())?;
+            wire.tls = Some(Box::new(connection));
+            wire.shake_hands(deadline)?;
+        }
+        Ok(wire)
+    }
+
+    fn shake_hands(&mut self, deadline: Instant) -> Result<(), String> {
+        while self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            self.flush(deadline).map_err(|end| format!("TLS: {}", end.shown()))?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err("the TLS handshake did not end in time".to_owned());
             }
-            limit(&socket, left);
-            match connection.complete_io(&mut socket) {
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => {}
-                Err(error) => return Err(format!("TLS: {error}")),
+            if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+                limit(&self.socket, left);
+                self.read_records().map_err(|error| format!("TLS: {error}"))?;
             }
         }
-        Ok(Self::Tls(Box::new(StreamOwned::new(connection, socket))))
+        // The end of our side of the handshake.
+        self.flush(deadline).map_err(|end| format!("TLS: {}", end.shown()))
     }
 
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => &stream.sock,
+    /// One read of the socket into TLS; nothing in time is no error.
+    fn read_records(&mut self) -> std::io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        match tls.read_tls(&mut self.socket) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {
+                tls.process_new_packets().map(drop).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
+            }
+            Err(error) if is_timeout(&error) => Ok(()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Writes out what TLS has to say.
+    fn flush(&mut self, deadline: Instant) -> Result<(), End> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(End::Stuck);
+            }
+            limit(&self.socket, left);
+            match tls.write_tls(&mut self.socket) {
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => {}
+                Err(_) => return Err(End::Reset),
+            }
+        }
+        Ok(())
     }
 
     /// What the server showed of itself.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        match self {
-            Self::Plain(_) => Vec::new(),
-            Self::Tls(stream) => stream.conn.peer_certificates().unwrap_or_default().to_vec(),
-        }
+        let shown = self.tls.as_ref().and_then(|tls| tls.peer_certificates());
+        shown.unwrap_or_default().to_vec()
     }
 
     /// Reads once.
     pub(crate) fn read(&mut self, buffer: &mut [u8], within: Duration) -> Got {
-        limit(self.socket(), within);
-        let read = match self {
-            Self::Plain(socket) => socket.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
-        };
-        match read {
-            Ok(0) => Got::End(End::Closed),
-            Ok(count) => Got::Bytes(count),
-            Err(error) if is_timeout(&error) => Got::Nothing,
-            // TLS without its own end: the server dropped the connection.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Got::End(End::Closed),
-            Err(_) => Got::End(End::Reset),
+        limit(&self.socket, within);
+        let Some(tls) = &mut self.tls else { return got(self.socket.read(buffer)) };
+        match tls.reader().read(buffer) {
+            Err(error) if is_timeout(&error) => {}
+            read => return got(read),
+        }
+        if let Err(error) = self.read_records() {
+            return got(Err(error));
+        }
+        match &mut self.tls {
+            Some(tls) => got(tls.reader().read(buffer)),
+            None => Got::Nothing,
         }
     }
 
@@ -93,25 +124,32 @@ impl Wire {
             if left.is_zero() {
                 return Err(End::Stuck);
             }
-            limit(self.socket(), left);
-            let written = match self {
-                Self::Plain(socket) => socket.write(bytes),
-                Self::Tls(stream) => stream.write(bytes),
+            limit(&self.socket, left);
+            let written = match &mut self.tls {
+                Some(tls) => tls.writer().write(bytes),
+                None => self.socket.write(bytes),
             };
             match written {
-                Ok(0) => return Err(End::Closed),
+                Ok(0) if self.tls.is_none() => return Err(End::Closed),
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_timeout(&error) => {}
                 Err(_) => return Err(End::Reset),
             }
+            self.flush(deadline)?;
         }
-        match self {
-            Self::Plain(_) => Ok(()),
-            Self::Tls(stream) => match stream.flush() {
-                Err(error) if !is_timeout(&error) => Err(End::Reset),
-                _ => Ok(()),
-            },
-        }
+        Ok(())
+    }
+}
+
+fn got(read: std::io::Result<usize>) -> Got {
+    match read {
+        Ok(0) => Got::End(End::Closed),
+        Ok(count) => Got::Bytes(count),
+        Err(error) if is_timeout(&error) => Got::Nothing,
+        // TLS without its own end: the server dropped the connection.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Got::End(End::Closed),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Got::End(End::Garbage("something that is no TLS")),
+        Err(_) => Got::End(End::Reset),
     }
 }
 

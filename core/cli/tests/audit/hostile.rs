@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::careless::{head, serve, upgrade};
 use super::{audit, report, soon};
@@ -115,6 +115,53 @@ fn it_sends_without_end() {
     });
 }
 
+/// It answers the control, and reads no more: what is sent then fills the buffers between the two.
+#[test]
+fn it_stops_reading() {
+    let url = serve(|mut stream| {
+        if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() && control(&mut stream).is_some() {
+            thread::sleep(Duration::from_secs(50));
+        }
+    });
+    let checks = ["--only", "message-size,utf8", "--timeout", "1", "--rate", "50"];
+    let (code, report) = soon(|| report(&[&[url.as_str()], &checks[..]].concat()));
+    for check in ["message-size", "utf8"] {
+        assert_eq!((code, super::word(&report, check)), (0, "unknown"), "{report}");
+    }
+}
+
+#[test]
+fn its_tls_is_none() {
+    // Another protocol; silence; a record of TLS that never ends.
+    let all: [fn(TcpStream); 3] = [
+        |mut stream| _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        |_stream| thread::sleep(Duration::from_secs(20)),
+        |mut stream| {
+            let _ = stream.write_all(&[22, 3, 3, 0x40, 0]);
+            while stream.write_all(&[2]).is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        },
+    ];
+    for each in all {
+        let began = Instant::now();
+        let url = serve(each).replace("ws://", "wss://");
+        let output = soon(|| audit(&[&[url.as_str()], &SHORT[..]].concat()));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("cannot be reached"), "{errors}");
+        assert!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
+    }
+}
+
+/// Answers the first ping.
+fn control(stream: &mut TcpStream) -> Option<()> {
+    let mut ping = [0; 27];
+    stream.read_exact(&mut ping).ok()?;
+    let payload: Vec<u8> = ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).ok()
+}
+
 /// It dies in the middle: what came before stands, what came after could not be told, and that is a finding.
 #[test]
 fn it_dies_in_the_middle() {
@@ -124,11 +171,7 @@ fn it_dies_in_the_middle() {
         if TAKEN.fetch_add(1, Ordering::SeqCst) >= 2 || head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
             return;
         }
-        let mut ping = [0; 27];
-        if stream.read_exact(&mut ping).is_ok() {
-            let payload: Vec<u8> =
-                ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-            let _ = stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat());
+        if control(&mut stream).is_some() {
             thread::sleep(Duration::from_secs(1));
         }
     });

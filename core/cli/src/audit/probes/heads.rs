@@ -21,13 +21,13 @@ fn refused(examiner: &Examiner, ask: &Ask, sent: &str) -> Ruling {
 pub(crate) fn head_size(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
     let long = format!("X-Wsguard-Audit: {}\r\n", "a".repeat(LONG_HEADER));
-    Ok(refused(examiner, &way.with_extra(&long), "a header of 64 KiB"))
+    examiner.confirmed(refused(examiner, &way.with_extra(&long), "a header of 64 KiB"))
 }
 
 pub(crate) fn head_count(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
     let many = (0..MANY_HEADERS).map(|number| format!("X-{number}: a\r\n")).collect::<Vec<_>>().concat();
-    Ok(refused(examiner, &way.with_extra(&many), "1000 short headers"))
+    examiner.confirmed(refused(examiner, &way.with_extra(&many), "1000 short headers"))
 }
 
 /// Heads of which two parsers may think differently: RFC 9112 sections 3.2, 5.1, 5.2 and 6.
@@ -45,7 +45,7 @@ fn ambiguous(way: &Ask) -> Vec<(&'static str, Ask)> {
 pub(crate) fn head_ambiguous(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
     let rulings: Vec<_> = ambiguous(way).iter().map(|(what, ask)| refused(examiner, ask, what)).collect();
-    Ok(Ruling::worst(&rulings))
+    examiner.confirmed(Ruling::worst(&rulings))
 }
 
 pub(crate) fn banner(examiner: &Examiner) -> Ruled {

@@ -7,7 +7,7 @@ use crate::audit::bomb;
 use crate::audit::examiner::{Examiner, Opening, Unreached};
 use crate::audit::frame::{PING, RSV1, TEXT, header, masked};
 use crate::audit::head::Ask;
-use crate::audit::ruling::{Ruled, Ruling, Severity};
+use crate::audit::ruling::{Ruled, Ruling, Severity, Verdict};
 use crate::audit::seen::{Bait, Content, Seen, bait};
 use crate::audit::text::bytes;
 
@@ -95,21 +95,26 @@ fn judge_flood(seen: &Seen, content: &Content, expected: u64, severity: Severity
             Ruling::finding(severity, sent, format!("all were taken: {} answers", seen.messages))
         }
         Bait::Taken(how) => Ruling::finding(severity, sent, format!("the connection lives: {how}")),
-        Bait::Unclear(why) if !seen.is_over() => {
-            Ruling::passed(sent, format!("the server reads them slower than they come ({why})"))
-        }
         judged => ruling(judged, severity, sent),
     }
 }
 
+/// A connection that is neither ended nor answered is held back, if others are answered meanwhile.
+fn unless_held_back(examiner: &Examiner, seen: &Seen, ruling: Ruling) -> Ruling {
+    if ruling.verdict == Verdict::Unknown && !seen.is_over() && examiner.visit().is_ok() {
+        return Ruling::passed(ruling.sent, "the connection is held back; others are answered meanwhile");
+    }
+    ruling
+}
+
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
+    let mut visit = examiner.visit()?;
     let (content, answers) = examiner.content();
     if let Content::Refused(how) = content {
         let why = format!("one message alone: {how}; give one that is valid with --message");
         return Ok(Ruling::unknown(sent, why));
     }
-    let mut visit = examiner.visit()?;
     let before = visit.seen.messages;
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let expected = answers * u64::from(MESSAGES);
@@ -119,7 +124,9 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // A slow application is given the time that an answer may take before it is said to hold something back.
     let all = before + expected;
     visit.wait(examiner.timeout, |seen| seen.messages >= all);
-    Ok(judge_flood(&visit.seen, &content, expected, Severity::Medium, &sent))
+    let seen = Seen { messages: visit.seen.messages - before, ..visit.seen.clone() };
+    let judged = judge_flood(&seen, &content, expected, Severity::Medium, &sent);
+    Ok(unless_held_back(examiner, &seen, judged))
 }
 
 pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
@@ -129,6 +136,7 @@ pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
     visit.ping(AFTER, examiner.timeout);
     let pongs = visit.seen.pongs.saturating_sub(1);
     let judged = judge_flood(&visit.seen, &Content::Hidden, 0, Severity::Low, &sent);
+    let judged = unless_held_back(examiner, &visit.seen, judged);
     Ok(Ruling { came: format!("{}; {pongs} pongs", judged.came), ..judged })
 }
 
@@ -150,6 +158,7 @@ pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
 fn judge_burst(open: usize, refused: Option<String>, took: Duration) -> Ruling {
     let sent = format!("{BURST} opening handshakes in {:.1} s, all kept open", took.as_secs_f64());
     match refused {
+        Some(how) if open == 0 => Ruling::unknown(sent, format!("the first was not let in: {how}")),
         Some(how) => Ruling::passed(sent, format!("{open} were let in, then {how}")),
         None => Ruling::finding(Severity::Low, sent, "all were let in"),
     }
@@ -182,7 +191,6 @@ pub(crate) fn connection_burst(examiner: &Examiner) -> Ruled {
 mod tests {
     use super::*;
     use crate::audit::frame::Frame;
-    use crate::audit::ruling::Verdict;
 
     #[test]
     fn sizes_are_judged_by_the_largest() {
@@ -203,7 +211,7 @@ mod tests {
         assert_eq!(judge(&seen, 300), Verdict::Finding(Severity::Medium));
         assert_eq!(judge(&Seen { messages: 40, ..seen.clone() }, 300), Verdict::Passed);
         assert_eq!(judge(&seen, 0), Verdict::Finding(Severity::Medium));
-        assert_eq!(judge(&Seen::default(), 300), Verdict::Passed);
+        assert_eq!(judge(&Seen::default(), 300), Verdict::Unknown);
         assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 300), Verdict::Passed);
     }
 
@@ -212,5 +220,6 @@ mod tests {
         let took = Duration::from_secs(2);
         assert_eq!(judge_burst(100, None, took).verdict, Verdict::Finding(Severity::Low));
         assert_eq!(judge_burst(50, Some("429".into()), took).verdict, Verdict::Passed);
+        assert_eq!(judge_burst(0, Some("403".into()), took).verdict, Verdict::Unknown);
     }
 }

@@ -30,13 +30,13 @@ fn with_origin(examiner: &Examiner, origin: &str) -> Ruled {
 }
 
 pub(crate) fn origin_foreign(examiner: &Examiner) -> Ruled {
-    let ruling = with_origin(examiner, &format!("https://{FOREIGN}"))?;
+    let ruling = examiner.confirmed(with_origin(examiner, &format!("https://{FOREIGN}"))?)?;
     let _ = examiner.any_origin.set(matches!(ruling.verdict, Verdict::Finding(_)));
     Ok(ruling)
 }
 
 pub(crate) fn origin_null(examiner: &Examiner) -> Ruled {
-    with_origin(examiner, "null")
+    examiner.confirmed(with_origin(examiner, "null")?)
 }
 
 /// Origins that only a comparison by parts of text takes for the allowed one.
@@ -61,12 +61,12 @@ pub(crate) fn origin_lookalike(examiner: &Examiner) -> Ruled {
         return Ok(Ruling::skipped("any origin is let in (origin-foreign), so these are too"));
     }
     let rulings = lookalikes(&allowed).into_iter().map(|origin| with_origin(examiner, &origin));
-    Ok(Ruling::worst(&rulings.collect::<Result<Vec<_>, _>>()?))
+    examiner.confirmed(Ruling::worst(&rulings.collect::<Result<Vec<_>, _>>()?))
 }
 
 pub(crate) fn origin_missing(examiner: &Examiner) -> Ruled {
     let ask = examiner.way()?.with_origin(None);
-    Ok(refused(examiner.enter(&ask), Severity::Low, "no Origin"))
+    examiner.confirmed(refused(examiner.enter(&ask), Severity::Low, "no Origin"))
 }
 
 /// A page whose name was pointed at this machine sends its own name as `Host` and in `Origin`: a server that compares the two with
@@ -87,13 +87,16 @@ pub(crate) fn host_foreign(examiner: &Examiner) -> Ruled {
         Severity::Low,
         &format!("Host: {FOREIGN} with an allowed Origin"),
     );
-    Ok(Ruling::worst(&[rebound, alone]))
+    examiner.confirmed(Ruling::worst(&[rebound, alone]))
 }
 
 pub(crate) fn credential_needed(examiner: &Examiner) -> Ruled {
     let sent = "an opening handshake without a credential";
     match (&examiner.way_in, examiner.access.is_empty()) {
-        (Ok(way), false) => Ok(refused(examiner.enter(&way.with_access(Access::default())), Severity::High, sent)),
+        (Ok(way), false) => {
+            let entry = examiner.enter(&way.with_access(Access::default()));
+            examiner.confirmed(refused(entry, Severity::High, sent))
+        }
         (Ok(_), true) => Ok(Ruling::finding(Severity::Medium, sent, "101, and a ping was answered: anybody is let in")),
         (Err(why), given) => match examiner.enter(&examiner.first_try.with_access(Access::default())) {
             Entry::Refused(Some(401), how) => Ok(Ruling::passed(sent, how)),
@@ -111,7 +114,7 @@ pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
     let tries = examiner.access.wrong();
     let rulings =
         tries.into_iter().map(|(what, access)| refused(examiner.enter(&way.with_access(access)), Severity::High, what));
-    Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
+    examiner.confirmed(Ruling::worst(&rulings.collect::<Vec<_>>()))
 }
 
 pub(crate) fn credential_in_url(examiner: &Examiner) -> Ruled {
