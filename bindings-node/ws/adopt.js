@@ -9,6 +9,7 @@ const { headOf } = require('../lib/attach.js');
 const { contain } = require('./contained.js');
 const { Refusal, offeredIn } = require('./handshake.js');
 const { Feed } = require('./feed.js');
+const { pauseBy, set } = require('./paused.js');
 
 // Captured: a test's fake timers must not keep a socket.
 const { clearTimeout, setTimeout } = timers;
@@ -17,15 +18,18 @@ const KEY = /^[+/0-9A-Za-z]{22}==$/;
 const TWICE = 'server.handleUpgrade() was called more than once with the same socket, possibly due to a misconfiguration';
 /** How long a peer may take to be gone that the core has found to be. */
 const PATIENCE_MS = 1000;
-/** The streams that were handed over. */
-const taken = new WeakSet();
+/** The bytes of a 101 at least. */
+const HEAD_BYTES = 129;
+/** The streams that were handed over, and the server that has each. */
+const taken = new WeakMap();
 
 /**
  * What is no websocket handshake by its form is refused here, in the words of `ws`; everything else is the core's to judge. Returns
  * false if it was refused.
  */
 function checkAdoptable(server, request, socket) {
-  if (taken.has(socket)) throw new Error(TWICE);
+  const owner = taken.get(socket);
+  if (owner !== undefined) return isLeftTo(owner, server, request);
   const fault = formFault(request);
   if (fault !== undefined) {
     if (server.listenerCount('wsClientError') > 0) tellFault(server, request, socket, fault);
@@ -35,6 +39,15 @@ function checkAdoptable(server, request, socket) {
   if (!socket.readable || !socket.writable || isAnsweringAnother(request, socket)) return void socket.destroy();
   if (!server._isClosing) return true;
   refuse(socket, new Refusal(503));
+  return false;
+}
+
+/**
+ * Of a socket that another server has: where both would handle the request, the application is wrong, and told. Where one of two
+ * servers of different paths has it already, that one answers, also if it only refuses: any peer can cause this.
+ */
+function isLeftTo(owner, server, request) {
+  if (owner.shouldHandle(request) && server.shouldHandle(request)) throw new Error(TWICE);
   return false;
 }
 
@@ -77,9 +90,9 @@ function refuse(socket, { status, message, headers }) {
   socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${message}`);
 }
 
-/** Hands a connection over. `done` is told its `WebSocket`. */
-function adopt(hub, request, socket, head, done) {
-  taken.add(socket);
+/** Hands a connection of `server` over. `done` is told its `WebSocket`. */
+function adopt(server, hub, request, socket, head, done) {
+  taken.set(socket, server);
   socket.setTimeout?.(0);
   socket.setNoDelay?.(true);
   const callback = done === undefined ? undefined : AsyncResource.bind(done);
@@ -169,17 +182,15 @@ class Held {
     else this.#socket.once('close', end);
   }
 
-  /** Node reads nothing of it: who pauses the socket pauses the connection. */
+  /** Node reads and writes nothing of it from here on. */
   isReadBy(ws) {
     const socket = this.#socket;
-    const set = (name, value) => Object.defineProperty(socket, name, { value, configurable: true, writable: true });
-    for (const name of ['pause', 'resume']) {
-      set(name, () => {
-        ws[name]();
-        return socket;
-      });
-    }
-    set('isPaused', () => ws.isPaused);
+    pauseBy(ws, socket);
+    // Node would hear of no byte, and take every peer for idle.
+    set(socket, 'setTimeout', () => socket);
+    // By this others find whether anybody has answered a socket: Socket.IO ends those of other paths where nobody has. What is said
+    // behind the 101 is not counted.
+    set(socket, 'bytesWritten', socket.bytesWritten + HEAD_BYTES);
   }
 
   /**

@@ -3,6 +3,7 @@
 
 const timers = require('node:timers');
 const { contain } = require('./contained.js');
+const { pauseBy } = require('./paused.js');
 
 // Captured: a test's fake timers must not keep a stream.
 const { clearTimeout, setTimeout } = timers;
@@ -14,6 +15,9 @@ const PATIENCE_MS = 2000;
 class Feed {
   #hub;
   #stream;
+  /** The stream's own `pause` and `resume`: the application's are the connection's. */
+  #pause;
+  #resume;
   #low;
   #high;
   #isEnded = false;
@@ -30,13 +34,14 @@ class Feed {
   constructor(hub, stream, told, received) {
     this.#hub = hub;
     this.#stream = stream;
+    [this.#pause, this.#resume] = [stream.pause.bind(stream), stream.resume.bind(stream)];
     [this.#low, this.#high] = hub.adoptPipe(this, told, Buffer.concat(received));
     stream.on('data', this.#onData);
     stream.on('end', () => hub.native.endPipe(this.#low, this.#high));
     stream.on('error', () => stream.destroy());
     stream.on('close', () => this.#close());
     stream.on('drain', () => this.#onDrain());
-    stream.resume();
+    this.#resume();
   }
 
   /** The words of the pipe's id. */
@@ -49,8 +54,10 @@ class Feed {
     [this.#onClosed, this.#onLeft] = [end, left];
   }
 
-  /** What is paused here is the stream itself. */
-  isReadBy() {}
+  /** The stream is read for the core: who pauses it pauses the connection. */
+  isReadBy(ws) {
+    pauseBy(ws, this.#stream);
+  }
 
   /** An application that ends the stream has ended it. */
   onEnded() {}
@@ -68,7 +75,7 @@ class Feed {
 
   /** There is room for more of the peer. */
   onRoom() {
-    if (!this.#isOver) this.#stream.resume();
+    if (!this.#isOver) this.#resume();
   }
 
   /** There is something for the peer. */
@@ -96,7 +103,7 @@ class Feed {
   }
 
   #onData = (chunk) => {
-    if (!this.#hub.native.pushPipe(this.#low, this.#high, chunk)) this.#stream.pause();
+    if (!this.#hub.native.pushPipe(this.#low, this.#high, chunk)) this.#pause();
   };
 
   #onDrain() {
@@ -110,7 +117,7 @@ class Feed {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#stream.off('data', this.#onData);
-    this.#stream.resume();
+    this.#resume();
     this.#stream.end(() => this.#stream.destroy());
     this.#limit();
   }

@@ -275,9 +275,15 @@ class Hub {
       } finally {
         this.#server._closing(ws);
         try {
-          internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
+          // Before `close` is told, which finds the socket destroyed. A listener of the socket may throw.
+          this.#endOf(ws);
         } finally {
-          this.#forget(ws);
+          try {
+            internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
+          } finally {
+            this.#server._closed();
+            this.#releaseIdle();
+          }
         }
       }
     });
@@ -305,16 +311,6 @@ class Hub {
 
   #end(ws) {
     if (ws !== undefined && !internals.isOver(ws)) internals.fail(ws);
-  }
-
-  #forget(ws) {
-    try {
-      // A listener of its socket may throw.
-      this.#endOf(ws);
-    } finally {
-      this.#server._closed();
-      this.#releaseIdle();
-    }
   }
 
   /** Lets go of what is below a connection that is over. */

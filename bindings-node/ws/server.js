@@ -96,7 +96,7 @@ class WebSocketServer extends EventEmitter {
       // Any peer comes here: that must not end the process.
       return refuseFor(socket, error);
     }
-    adopt(this.#hub, request, socket, head, callback);
+    adopt(this, this.#hub, request, socket, head, callback);
   }
 
   close(callback) {

@@ -98,6 +98,10 @@ def test_what_cannot_be_adopted(run: Run) -> None:
                 closed.close()
                 with pytest.raises(ValueError, match="closed"):
                     server.adopt(closed)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+                with pytest.raises(TypeError, match="plain TCP"):
+                    server.adopt(datagrams)
+                assert datagrams.fileno() != -1
             client, ours = accepted()
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             wrapped = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)

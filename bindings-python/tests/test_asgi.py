@@ -346,11 +346,23 @@ def test_a_server_that_takes_only_the_codes_of_applications(run: Run) -> None:
     assert refused == [1009]
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-def test_a_server_without_asyncio_is_told_so(kind: str) -> None:
-    called = Guard(echo, policy())({"type": kind}, None, None)  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match=r"runs on asyncio.*hypercorn"):
-        called.send(None)
+def test_a_server_without_asyncio_does_not_start() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guard = Guard(echo, policy())
+    with pytest.raises(StopIteration):
+        guard({"type": "lifespan"}, receive, send).send(None)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    with pytest.raises(RuntimeError) as raised:
+        guard({"type": "websocket"}, receive, send).send(None)
+    assert str(raised.value) == sent[0]["message"]
+    assert "runs on asyncio" in sent[0]["message"] and "trio" in sent[0]["message"]
 
 
 def test_the_server_hears_of_one_close(run: Run) -> None:

@@ -19,6 +19,7 @@ import uvicorn
 import websockets
 from conftest import ORIGIN, Run
 from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from wsguard import _asgi_core, _asgi_transport, _log
@@ -329,6 +330,34 @@ def test_an_upgrade_does_not_overtake_the_answer_before_it(run: Run, http: str) 
                 await asyncio.sleep(0.01)
 
     run(main)
+
+
+def test_what_follows_an_upgrade_that_is_left_to_http_is_dropped(run: Run) -> None:
+    lost: list[Exception | None] = []
+
+    async def main() -> None:
+        config = uvicorn.Config(echo, ws=policy())
+        config.load()
+        state = ServerState()
+        made: Any = config.ws_protocol_class
+        protocol: Any = made(config=config, server_state=state, app_state={})
+        cycle = SimpleNamespace(response_complete=False, keep_alive=True)
+        http: Any = type("Http", (), {"cycle": cycle, "connection_lost": staticmethod(lost.append)})()
+        now: list[Any] = [http]
+        protocol.connection_made(
+            SimpleNamespace(get_extra_info=lambda _: None, get_protocol=lambda: now[-1], set_protocol=now.append)
+        )
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        # uvicorn's next step; and before the transport is back, more of the peer, and its end.
+        now.append(protocol)
+        protocol.data_received(b"\x81\x80\0\0\0\0")
+        protocol.connection_lost(None)
+        await asyncio.sleep(0)
+        assert now[-1] is http and not cycle.keep_alive
+        assert state.connections == {http}
+
+    run(main)
+    assert lost == [None]
 
 
 def test_what_comes_before_the_application_decides_is_kept(run: Run, http: str) -> None:

@@ -64,6 +64,8 @@ class HandedOver(Changing, asyncio.Protocol):
         self._may_write = True
         self._is_lost = False
         self._head = b""
+        #: uvicorn's protocol, where the connection is left to it.
+        self._http: Any = None
 
     # --- uvicorn ----------------------------------------------------------------------------------------------------
 
@@ -78,7 +80,7 @@ class HandedOver(Changing, asyncio.Protocol):
         if self._pipe is not None:
             if not self._pipe.push(data):
                 self.transport.pause_reading()
-        elif self._core is None:
+        elif self._core is None and self._http is None:
             self._begin(data)
 
     def eof_received(self) -> bool:
@@ -94,6 +96,8 @@ class HandedOver(Changing, asyncio.Protocol):
             # Whoever waits for room finds that nobody is there.
             self._is_lost = True
             self._wake()
+        if self._http is not None:
+            self._http.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self._may_write = False
@@ -141,8 +145,9 @@ class HandedOver(Changing, asyncio.Protocol):
         if cycle is None or cycle.response_complete:
             return False
         cycle.keep_alive = False
+        self._http = http
         self.server_state.connections.add(http)
-        # Behind uvicorn's own step, which gives the transport to us.
+        # Behind uvicorn's own step, which gives the transport to us for a moment.
         self.loop.call_soon(self.transport.set_protocol, http)
         self._over()
         return True

@@ -258,13 +258,13 @@ class Server(Operated):
             ConnectionClosed: the peer has left.
             InvalidArgument: the policy cannot be kept on such a connection: it asks for ``tls`` or a PROXY header, or
                 does not allow plain text on its address.
-            TypeError: ``sock`` is a socket of TLS, or of another family, or ``received`` is not bytes: then ``sock``
-                stays the caller's.
+            TypeError: ``sock`` is a socket of TLS, or no stream of these families, or ``received`` is not bytes: then
+                ``sock`` stays the caller's.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """
         families = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
-        if sock.family not in families or hasattr(sock, "do_handshake"):
+        if sock.family not in families or sock.type != socket.SOCK_STREAM or hasattr(sock, "do_handshake"):
             raise TypeError(f"a connection of plain TCP or of a Unix socket can be adopted, not {type(sock).__name__}")
         if not isinstance(received, (bytes, bytearray, memoryview)):
             raise TypeError(f"received must be bytes, not {type(received).__name__}")

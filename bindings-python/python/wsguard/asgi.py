@@ -58,7 +58,12 @@ class Guard:
         if scope["type"] == "websocket":
             await Guarded(self._core(), scope, receive, send).run(self._app)
         elif scope["type"] == "lifespan":
-            _running_loop()
+            try:
+                _running_loop()
+            except RuntimeError as error:
+                # The server shall not start: what is raised here it may take for an application without lifespan.
+                await receive()
+                return await send({"type": "lifespan.startup.failed", "message": str(error)})
             await self._app(scope, self._until_shutdown(receive), send)
         else:
             await self._app(scope, receive, send)

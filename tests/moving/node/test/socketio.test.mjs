@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 import { io as dial } from 'socket.io-client';
+import { WebSocket } from 'ws';
 import { refused } from '../lib/client.mjs';
 import { ORIGIN, onEach, onGuarded, start, stop } from '../lib/engines.mjs';
 
@@ -100,4 +101,35 @@ onGuarded('Socket.IO: without allowRequest, the policy refuses a foreign page an
   assert.equal(io.engine.clientsCount, 0);
   const alice = await join(t, address, 'alice', { transports: ['websocket'], extraHeaders: { origin: ORIGIN, cookie } });
   assert.ok(alice.connected);
+});
+
+onEach('Socket.IO, two servers and one of ws on one HTTP server: none ends the sockets of the others', async (t, engine) => {
+  const server = createServer();
+  const { WebSocketServer, guard } = engine.load();
+  const policy = { origins: [ORIGIN], auth: 'none' };
+  // After so long each ends the sockets of other paths that nobody has answered.
+  const attached = ['/one', '/two'].map((path) => new Server(server, { path, wsEngine: guard(policy), destroyUpgradeTimeout: 100 }));
+  const echo = new WebSocketServer({ noServer: true, policy });
+  echo.on('connection', (ws) => ws.on('message', (data) => ws.send(String(data))));
+  server.on('upgrade', (request, socket, head) => {
+    if (request.url === '/ws') echo.handleUpgrade(request, socket, head, (ws) => echo.emit('connection', ws, request));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const ws of echo.clients) ws.terminate();
+    echo.close();
+    for (const io of attached) io.close();
+  });
+  const address = `127.0.0.1:${server.address().port}`;
+  for (const io of attached) io.on('connection', (socket) => socket.on('ask', (value, answer) => answer(value)));
+  const options = { transports: ['websocket'], reconnection: false };
+  const sockets = await Promise.all(['/one', '/two'].map((path) => join(t, address, 'alice', { ...options, path })));
+  const client = new WebSocket(`ws://${address}/ws`, { origin: ORIGIN });
+  t.after(() => client.terminate());
+  await once(client, 'open');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  for (const socket of sockets) assert.equal(await socket.timeout(5000).emitWithAck('ask', 7), 7);
+  client.send('still there');
+  assert.equal(String((await once(client, 'message'))[0]), 'still there');
 });
