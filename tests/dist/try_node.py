@@ -43,6 +43,7 @@ def environment(folder: pathlib.Path, at: str, node: pathlib.Path | None = None)
         YARN_UNSAFE_HTTP_WHITELIST="127.0.0.1",
         YARN_ENABLE_TELEMETRY="0",
         YARN_ENABLE_GLOBAL_CACHE="0",
+        YARN_PNP_ENABLE_ESM_LOADER="1",
         YARN_ENABLE_IMMUTABLE_INSTALLS="0",
         BUN_CONFIG_REGISTRY=at,
         npm_config_update_notifier="false",
