@@ -2,8 +2,9 @@
 
     run.sh build.py [--only PART,…] [--target TRIPLE,…]        PARTS: sdist, crates, wheels, c, command, npm
 
-Each target is built whose standard library the compiler has (`rustup target add`), or that toolchain.sh has made possible; at
-the end stands which were left out. The sources are those of HEAD, in a folder of their own: what is not committed is in no package.
+Each target is built whose standard library the compiler has (`rustup target add`), or that toolchain.sh has made
+possible; at the end stands which were left out. The sources are those of HEAD, in a folder of their own: what is not
+committed is in no package.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def git(*words: str) -> str:
 
 
 def export() -> None:
-    """The files of HEAD. What is there already, and the same, is left alone: cargo compiles again what is newer than its output."""
+    """The files of HEAD. What is there already, and the same, keeps its time: cargo compiles again what is newer."""
     if git("status", "--porcelain"):
         print("dist: there are changes that are not committed; they are in no package", flush=True)
     packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
@@ -226,9 +227,8 @@ def main() -> None:
     checksums()
     for compiler in compilers:
         if not compiler.can():
-            print(
-                f"left out: {compiler.target.triple}: rustup target add {compiler.target.triple}, or tests/dist/toolchain.sh"
-            )
+            triple = compiler.target.triple
+            print(f"left out: {triple}: rustup target add {triple}, or tests/dist/toolchain.sh")
 
 
 main()

@@ -25,7 +25,7 @@ def current() -> str:
 def stated(version: str) -> dict[str, str]:
     """Where a version is stated -> what stands there."""
     found = {}
-    for name, folder in CRATES.items():
+    for folder in CRATES.values():
         manifest = tomllib.loads((ROOT / folder / "Cargo.toml").read_text())
         for other, wanted in manifest["dependencies"].items():
             if other in CRATES:
