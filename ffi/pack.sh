@@ -44,6 +44,7 @@ DESTDIR=$staged LIBDIR=lib/$multiarch "$here/ffi/install.sh" /usr >/dev/null
 run=$work/run dev=$work/dev
 mkdir -p "$run/usr/lib/$multiarch" "$dev/usr"
 for file in "$staged/usr/lib/$multiarch"/libwsguard.so."$major"*; do mv "$file" "$run/usr/lib/$multiarch/"; done
+"${STRIP:-strip}" --strip-unneeded "$run/usr/lib/$multiarch"/libwsguard.so."$version"
 chmod 644 "$run/usr/lib/$multiarch"/libwsguard.so."$version"
 mv "$staged/usr/include" "$staged/usr/lib" "$dev/usr/"
 

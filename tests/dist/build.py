@@ -2,8 +2,9 @@
 
     run.sh build.py [--only PART,…] [--target TRIPLE,…]        PARTS: sdist, crates, wheels, c, command, npm
 
-Each target is built whose standard library the compiler has (`rustup target add`), or that toolchain.sh has made possible; at
-the end stands which were left out. The sources are those of HEAD, in a folder of their own: what is not committed is in no package.
+Each target is built whose standard library the compiler has (`rustup target add`), or that toolchain.sh has made
+possible; at the end stands which were left out. The sources are those of HEAD, in a folder of their own: what is not
+committed is in no package.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def git(*words: str) -> str:
 
 
 def export() -> None:
-    """The files of HEAD. What is there already, and the same, is left alone: cargo compiles again what is newer than its output."""
+    """The files of HEAD. What is there already, and the same, keeps its time: cargo compiles again what is newer."""
     if git("status", "--porcelain"):
         print("dist: there are changes that are not committed; they are in no package", flush=True)
     packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
@@ -117,10 +118,10 @@ def sdist(epoch: str, licences: pathlib.Path) -> None:
     run(["maturin", "sdist", "--out", OUT], python_folder(licences), {"SOURCE_DATE_EPOCH": epoch})
 
 
-def crates(epoch: str) -> None:
+def crates() -> None:
     """Packs the crates and compiles each from its archive, with those that it depends on from theirs."""
     chosen = [word for name in versions.CRATES for word in ("-p", name)]
-    env = {"CARGO_TARGET_DIR": str(WORK.parent), "SOURCE_DATE_EPOCH": epoch}
+    env = {"CARGO_TARGET_DIR": str(WORK.parent)}
     run(["cargo", "package", "--locked", *chosen], SOURCE, env)
     for name in versions.CRATES:
         shutil.copy(WORK.parent / "package" / f"{name}-{versions.current()}.crate", OUT)
@@ -155,8 +156,13 @@ def short(compiler: compiling.Compiler) -> str:
     return compiler.target.triple.replace("-unknown", "")
 
 
-def c_face(compiler: compiling.Compiler, licences: pathlib.Path) -> None:
-    env = compiler.env | {"TARGET": str(compiler.release.parent), "CC": str(compiler.cc), "STRIP": compiler.strip}
+def c_face(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) -> None:
+    env = compiler.env | {
+        "TARGET": str(compiler.release.parent),
+        "CC": str(compiler.cc),
+        "STRIP": compiler.strip,
+        "SOURCE_DATE_EPOCH": epoch,
+    }
     words = [OUT, short(compiler), licences / LICENCES, licences / "wsguard-ffi.cdx.json"]
     if compiler.target.deb and shutil.which("dpkg-deb"):
         words.append(compiler.target.deb)
@@ -203,13 +209,13 @@ def main() -> None:
     if "sdist" in parts:
         sdist(epoch, made["python"])
     wanted = [one for one in targets.TARGETS if one.triple in asked.target.split(",")]
-    compilers = [compiling.Compiler(one, WORK, SOURCE, epoch) for one in wanted]
+    compilers = [compiling.Compiler(one, WORK, SOURCE) for one in wanted]
     able = [one for one in compilers if one.can()]
     for compiler in able:
         if {"c", "command", "npm"} & set(parts):
             compiler.build()
         if "c" in parts:
-            c_face(compiler, made["c"])
+            c_face(compiler, made["c"], epoch)
         if "command" in parts:
             command(compiler, made["command"], epoch)
         if "wheels" in parts:
@@ -217,13 +223,12 @@ def main() -> None:
     if "npm" in parts and able:
         npm(able, made["node"], epoch)
     if "crates" in parts:
-        crates(epoch)
+        crates()
     checksums()
     for compiler in compilers:
         if not compiler.can():
-            print(
-                f"left out: {compiler.target.triple}: rustup target add {compiler.target.triple}, or tests/dist/toolchain.sh"
-            )
+            triple = compiler.target.triple
+            print(f"left out: {triple}: rustup target add {triple}, or tests/dist/toolchain.sh")
 
 
 main()

@@ -1,4 +1,4 @@
-"""Compiles what is native, by Zig's C compiler: one file of each kind runs on every Linux with glibc 2.17 or later, or on musl.
+"""Compiles what is native, by Zig's C compiler: it runs on every Linux with glibc 2.17 or later, or on musl.
 
 No path of this machine is left in a file: what a panic or an assertion prints is `/wsguard/…` or `/crates/…`.
 """
@@ -13,18 +13,21 @@ import targets
 
 # The packages of the workspace that have a native file to ship.
 NATIVE = ["wsguard-ffi", "wsguard-node", "wsguard-cli"]
+# What a compiler could note as its time, and a wheel's files have as theirs (1980, where zip begins). The same for
+# every commit: the C library is built again where it changes.
+COMPILED_AT = "315532800"
 
 
 class Compiler:
     """cargo for one target."""
 
-    def __init__(self, target: targets.Target, work: pathlib.Path, source: pathlib.Path, epoch: str) -> None:
+    def __init__(self, target: targets.Target, work: pathlib.Path, source: pathlib.Path) -> None:
         self.target = target
         self.source = source
         self.work = work
         self.rustc = None if targets.installed(target.triple) else targets.second_toolchain(work)
         self.cc = self._wrapper("cc", "cc")
-        self.env = self._environment(epoch)
+        self.env = self._environment()
 
     def can(self) -> bool:
         """Whether there is a standard library for this target, or its sources."""
@@ -54,14 +57,15 @@ class Compiler:
         )
 
     def _wrapper(self, name: str, tool: str) -> pathlib.Path:
-        """A script that is Zig's `tool` for this target: cargo and the C build of AWS-LC take a path, and no arguments."""
+        """A script that is Zig's `tool` for this target: cargo and AWS-LC's build take a path, and no arguments."""
         place = self.work / "bin" / self.target.triple / name
         place.parent.mkdir(parents=True, exist_ok=True)
         arguments = f" -- -g0 -fno-sanitize=all -target {self.target.zig}" if tool in ("cc", "c++") else " --"
         bin = pathlib.Path(sys.prefix) / "bin"
         text = (
             "#!/bin/sh\n"
-            f"export CARGO_ZIGBUILD_ZIG_COMMAND={shlex.quote(str(bin / 'python'))} CARGO_ZIGBUILD_ZIG_COMMAND_ARGS='-m ziglang'\n"
+            f"export CARGO_ZIGBUILD_ZIG_COMMAND={shlex.quote(str(bin / 'python'))}\n"
+            "export CARGO_ZIGBUILD_ZIG_COMMAND_ARGS='-m ziglang'\n"
             f'exec {shlex.quote(str(bin / "cargo-zigbuild"))} zig {tool}{arguments} "$@"\n'
         )
         if not place.is_file() or place.read_text() != text:
@@ -69,7 +73,7 @@ class Compiler:
             place.chmod(0o755)
         return place
 
-    def _environment(self, epoch: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
         # Of two prefixes that fit the compiler takes the last one: the narrower come later.
         shown = {str(home): "/cargo", str(self.work.parent): "/target", str(self.source): "/wsguard"}
@@ -93,7 +97,7 @@ class Compiler:
             f"CFLAGS_{name}": c_flags,
             "CARGO_PROFILE_RELEASE_DEBUG": os.environ.get("CARGO_PROFILE_RELEASE_DEBUG", "0"),
             "CARGO_PROFILE_RELEASE_STRIP": "symbols",
-            "SOURCE_DATE_EPOCH": epoch,
+            "SOURCE_DATE_EPOCH": COMPILED_AT,
             # Zig's cache stays in the target directory.
             "XDG_CACHE_HOME": str(self.work / "cache"),
         }

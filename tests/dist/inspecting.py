@@ -1,5 +1,6 @@
 """What no package may have: a path of the machine that built it, or a symbol of a newer glibc than it promises."""
 
+import io
 import os
 import pathlib
 import re
@@ -29,8 +30,6 @@ def files() -> Iterator[tuple[str, bytes]]:
                 )
         elif path.suffix == ".deb":
             unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], capture_output=True, check=True).stdout
-            import io
-
             with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
                 yield from (
                     (f"{path.name}: {one.name}", archive.extractfile(one).read()) for one in archive if one.isfile()

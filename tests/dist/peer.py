@@ -22,8 +22,8 @@ def shake(address: str, origin: str, token: str | None) -> tuple[socket.socket, 
     offer = f"Sec-WebSocket-Protocol: bearer, {token}\r\n" if token else ""
     key = base64.b64encode(os.urandom(16)).decode()
     peer.sendall(
-        f"GET / HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nOrigin: {origin}\r\n{offer}\r\n".encode()
+        f"GET / HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nOrigin: {origin}\r\n{offer}\r\n".encode()
     )
     head = b""
     while not head.endswith(b"\r\n\r\n"):

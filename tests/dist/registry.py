@@ -1,4 +1,4 @@
-"""A registry of npm on loopback: it has the archives of `dist/`; for every other package it asks the registry that npm is set to.
+"""A registry of npm on loopback: it has the archives of `dist/`; for others it asks the registry that npm is set to.
 
 So package managers install `wsguard` by its name, as users do, before anything is published.
 """

@@ -1,10 +1,11 @@
 """What is linked into a package besides our own code: a bill of materials (CycloneDX 1.6) and the licences.
 
-Both come from `cargo metadata`: every crate that is compiled into the file, on any of the targets. Procedural macros and
-build scripts run while it is built and are not in it.
+Both come from `cargo metadata`: every crate that is compiled into the file, on any of the targets. Procedural macros
+and build scripts run while it is built and are not in it.
 """
 
 import collections
+import datetime
 import json
 import pathlib
 import re
@@ -84,14 +85,13 @@ def bill(source: pathlib.Path, data: dict, root: str, product: str, epoch: int) 
     first, *others = tree
     main = component(first) | {"name": product, "type": "library"}
     listed = sorted(others, key=purl)
-    from datetime import UTC, datetime
 
     made = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"timestamp": datetime.fromtimestamp(epoch, UTC).isoformat(), "component": main},
+        "metadata": {"timestamp": datetime.datetime.fromtimestamp(epoch, datetime.UTC).isoformat(), "component": main},
         "components": [component(id) for id in listed],
         "dependencies": [
             {"ref": purl(id), "dependsOn": [purl(other) for other in tree[id]]} for id in [first, *listed]

@@ -23,7 +23,8 @@ apt-get download -qq "$llvm"
 for package in *.deb; do
   dpkg-deb -x "$package" "$rust"
 done
-rm -r "$rust/debs"
+cd "$rust"
+rm -r debs
 library=$rust/usr/lib/$(uname -m)-linux-gnu
 printf '#!/bin/sh\nLD_LIBRARY_PATH=%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec %s/usr/bin/rustc "$@"\n' "$library" "$rust" >"$rust/rustc"
 chmod +x "$rust/rustc"

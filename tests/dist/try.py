@@ -2,8 +2,8 @@
 
     run.sh try.py [PART…]        PARTS: files, c, python, node, bundlers, command, sdist, crates
 
-A server starts with the policy of README's start; whoever may is served, a foreign origin, a missing token and an unknown event
-are refused. README's starts must be done within a minute each. `sdist` and `crates` need Rust, and time.
+A server starts with the policy of README's start; whoever may is served; a foreign origin, a missing token and an
+unknown event are refused. README's starts must be done within a minute each. `sdist` and `crates` need Rust, and time.
 """
 
 import sys

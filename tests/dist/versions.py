@@ -22,10 +22,10 @@ def current() -> str:
     return tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
 
-def stated(version: str) -> dict[str, str]:
+def stated() -> dict[str, str]:
     """Where a version is stated -> what stands there."""
     found = {}
-    for name, folder in CRATES.items():
+    for folder in CRATES.values():
         manifest = tomllib.loads((ROOT / folder / "Cargo.toml").read_text())
         for other, wanted in manifest["dependencies"].items():
             if other in CRATES:
@@ -46,7 +46,7 @@ def stated(version: str) -> dict[str, str]:
 
 def faults(tag: str | None) -> list[str]:
     version = current()
-    wrong = [f"{place}: {other}, not {version}" for place, other in stated(version).items() if other != version]
+    wrong = [f"{place}: {other}, not {version}" for place, other in stated().items() if other != version]
     if tag is not None:
         if tag.removeprefix("v") != version or not tag.startswith("v"):
             wrong.append(f"the tag is {tag}, not v{version}")
