@@ -156,11 +156,12 @@ def main():
         else:
             site.add(file)
     write(work / "src", site)
-    shutil.copy(HERE / "extra.css", work / "src" / "extra.css")
+    for file in ("extra.css", "stacked.js"):
+        shutil.copy(HERE / file, work / "src" / file)
     (work / "src" / "assets").mkdir()
     shutil.copy(HERE / "node_modules" / "iframe-worker" / "shim" / "index.js", work / "src" / "assets" / "iframe-worker.js")
     if arguments.rust:
-        shutil.copytree(arguments.rust, work / "src" / "rust", ignore=shutil.ignore_patterns(".lock", "src"))
+        shutil.copytree(arguments.rust, work / "src" / "rust", ignore=shutil.ignore_patterns(".lock"))
     config |= {"docs_dir": str(work / "src"), "site_dir": str(work / "html")}
     (work / "mkdocs.yml").write_text(yaml.dump(config, Dumper=Dumper, sort_keys=False))
     print(f"{len(site.pages)} pages are put together; mkdocs builds them", flush=True)

@@ -159,7 +159,7 @@ def words(doc):
             block = None
         if line.rstrip().endswith("::"):
             kept = line.rstrip()[:-2].strip()
-            out += [kept + ":"] if kept else []
+            out += [marked(kept) + ":"] if kept else []
             block = []
         elif section := next((mark for mark in SECTIONS if line.startswith(mark)), None):
             out += ["", f"**{SECTIONS[section]}**" + (f" {marked(line[len(section):].strip())}" if line[len(section):].strip() else ""), ""]
