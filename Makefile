@@ -9,6 +9,7 @@
 #   make fmt       format everything                             make install  the C face (PREFIX=/usr/local)
 #   make simulate  a cluster on fake time, and its scripts on a real Redis (NODES=1000 USERS=1000000 SEED=1)
 #   make dist      every package that a release uploads, into dist/      make dist-test   install and try each
+#   make docs-site the documentation as a site: target/docs-site/html/index.html
 #   make chaos     random acts of peers and application (CHAOS_SECONDS=60)
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # cargo with a line every 15 s where there is no terminal for its own bar: BUILDING what cargo build …
 BUILDING := python3 tests/building.py
 
-.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs unit simulate scenarios faults soak proxy cluster browser \
+.PHONY: help demo test ready structure options feature-set hosts bench autobahn fuzz fmt fmt-check lint docs docs-site unit simulate scenarios faults soak proxy cluster browser \
         demo-test packages openmetrics removals removals-check chaos abi sanitize install python node client moving moving-node moving-python dist dist-check dist-test audit audit-peers audit-doc
 
 help:
@@ -214,6 +215,13 @@ lint:
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	$(MAKE) docs-site
+
+# The documents, and a reference made of the sources, as a site with a search; checked in a browser.
+docs-site:
+	tests/packages.sh chromium
+	@RUSTDOCFLAGS="-D warnings" $(BUILDING) "the crate's documentation" cargo doc -p wsguard --no-deps --locked
+	docs/site/build.sh $(abspath $(TARGET))/docs-site $(abspath $(TARGET))/doc
 
 ready: fmt-check structure dist-check lint docs removals-check test
 	$(MAKE) -o hosts autobahn FAST=1
