@@ -35,9 +35,8 @@ fn is_example(secret: &str) -> bool {
         "letmein",
         "placeholder",
     ];
-    let short =
-        ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "a", "super", "very"];
-    if long.iter().any(|word| plain.contains(word)) {
+    let short = ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "super", "very"];
+    if plain.is_empty() || long.iter().any(|word| plain.contains(word)) {
         return true;
     }
     let rest = short.iter().fold(plain.clone(), |rest, word| rest.replace(word, ""));

@@ -89,7 +89,10 @@ fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: b
     let _ = writeln!(text, "{name}: a server starts with it.\n");
     let _ = writeln!(text, "{}", paint.bold("In force"));
     for (option, value, is_default) in rows.iter().filter(|(.., is_default)| all || !is_default) {
-        let value = terminal::harmless(&value.to_string(), MAX_VALUE);
+        let value = match absent(option).filter(|_| *is_default && value.is_null()) {
+            Some(words) => words.to_owned(),
+            None => terminal::harmless(&value.to_string(), MAX_VALUE),
+        };
         let line = format!("  {option:<28} {value}{}", if *is_default { "  (default)" } else { "" });
         let _ = writeln!(text, "{}", if *is_default { paint.dim(&line) } else { line });
     }
@@ -107,6 +110,11 @@ fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: b
     text.push('\n');
     warnings_text(&mut text, findings, paint);
     text
+}
+
+/// What it means that the option is left out, where that is no value.
+fn absent(option: &str) -> Option<&'static str> {
+    wsguard::binding::Options::table().find(option).map(|option| option.absent().unwrap_or("none"))
 }
 
 fn warnings_text(text: &mut String, findings: &[Finding], paint: Paint) {

@@ -103,14 +103,19 @@ fn opaque() -> Ended {
 fn jwt_of(path: &std::path::Path, route: Option<&str>) -> Result<JwtOptions, Failure> {
     let source = Source { path: path.to_owned(), set: Vec::new() };
     let read = source.compile()?;
-    let of_route = route.map(|route| {
-        let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
-        stated.ok_or_else(|| Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128))))
-    });
-    let auth = match of_route.transpose()?.and_then(|stated| stated.pointer("/auth/jwt")) {
-        Some(jwt) => serde_json::from_value::<JwtOptions>(jwt.clone())
-            .map(|jwt| Some(Auth::Jwt(Box::new(jwt))))
-            .unwrap_or_default(),
+    let of_route = match route {
+        None => None,
+        Some(route) => {
+            let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
+            let no_route =
+                || Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128)));
+            stated.ok_or_else(no_route)?.get("auth")
+        }
+    };
+    let auth = match of_route {
+        Some(auth) => {
+            auth.get("jwt").and_then(|jwt| serde_json::from_value(jwt.clone()).ok()).map(|jwt| Auth::Jwt(Box::new(jwt)))
+        }
         None => read.options.auth,
     };
     match auth {
