@@ -8,10 +8,10 @@ use std::process::{Command, Output, Stdio};
 
 /// What a run of the program came to.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ran {
@@ -22,19 +22,19 @@ impl From<Output> for Ran {
 }
 
 /// The program with these arguments.
-pub fn wsguard(arguments: &[&str]) -> Command {
+pub(crate) fn wsguard(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wsguard"));
     command.args(arguments).env_remove("NO_COLOR").stdin(Stdio::null());
     command
 }
 
 /// Runs it to its end.
-pub fn run(arguments: &[&str]) -> Ran {
+pub(crate) fn run(arguments: &[&str]) -> Ran {
     wsguard(arguments).output().unwrap().into()
 }
 
 /// Runs it with this on standard input.
-pub fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
     let mut child =
         wsguard(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It may end before it has read all: that is an answer, too.
@@ -43,22 +43,22 @@ pub fn run_with(arguments: &[&str], input: &[u8]) -> Ran {
 }
 
 /// A directory that is removed when the test has ended.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("wsguard-cli-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Writes a file that only its owner reads; returns its path.
-    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+    pub(crate) fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         mode(&path, 0o600);
@@ -73,16 +73,16 @@ impl Drop for Scratch {
 }
 
 #[cfg(unix)]
-pub fn mode(path: &Path, mode: u32) {
+pub(crate) fn mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[cfg(not(unix))]
-pub fn mode(_: &Path, _: u32) {}
+pub(crate) fn mode(_: &Path, _: u32) {}
 
 /// Compares with a file of tests/golden; `UPDATE_GOLDEN=1` writes it.
-pub fn golden(name: &str, text: &str) {
+pub(crate) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
