@@ -12,7 +12,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CRATES = ["core", "core/proto", "ffi", "bindings-python", "bindings-node"]
+CRATES = ["core", "core/proto", "core/cli", "ffi", "bindings-python", "bindings-node"]
 FORBIDDEN_CRATES = {"tokio", "mio", "rustls", "socket2", "nix", "rustix", "tracing", "libc"}
 FORBIDDEN_WORDS = re.compile(
     r"std::(?:fs|thread|process|env|os)\b|std::net::(?:Tcp|Udp|ToSocket)|\bSystemTime\b|\bInstant\b|\bsleep\b")

@@ -309,3 +309,160 @@ with_real_proxies! {
     nginx_passes_with_the_proxy_protocol: "nginx" json!({"proxy_protocol": true});
     haproxy_passes_with_the_proxy_protocol: "haproxy" json!({"proxy_protocol": true});
 }
+
+/// The policy of `Behind`, on a port that is free.
+fn policy_file(scratch: &Scratch, port: u16, trusted: &Value) -> String {
+    let policy = json!({
+        "listen": format!("127.0.0.1:{port}"),
+        "paths": ["/", "/room/{name}"],
+        "origins": [ORIGIN],
+        "auth": {"tokens": [{"token": "9f86d081884c7d659a2feaa0c55ad015", "user": "alice"}]},
+        "trusted_proxies": trusted,
+        "events": {"say": {}},
+    });
+    scratch.file("policy.json", policy.to_string())
+}
+
+/// What the doctor says of the way, as `mark about words`.
+fn way(arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+    let ran = run(&[&["doctor"], arguments].concat());
+    assert!(ran.code != Some(2), "{ran:?}");
+    let lines = ran.out.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    (ran.code, lines.collect())
+}
+
+#[track_caller]
+fn says(lines: &[String], wanted: &str) {
+    assert!(lines.iter().any(|line| line.starts_with(wanted)), "{wanted}: {lines:#?}");
+}
+
+const ABOUT: [&str; 7] = ["upgrade", "host", "origin", "address", "compression", "messages", "ping"];
+
+#[test]
+fn without_a_proxy_the_way_is_good() {
+    let scratch = Scratch::new("direct");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!([]));
+    let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/room/7?x=y"), "--silence", "1"]);
+    for about in ABOUT.iter().chain(&["close", "silence"]) {
+        says(&lines, &format!("good {about} "));
+    }
+    assert_eq!((code, lines.len()), (Some(0), 9), "{lines:#?}");
+}
+
+#[test]
+fn a_url_that_leads_elsewhere_is_not_connected_to() {
+    let scratch = Scratch::new("elsewhere");
+    let policy = policy_file(&scratch, free_port(), &json!([]));
+    let ran = run(&["doctor", &policy, "--url", "ws://192.0.2.1/"]);
+    assert!(
+        ran.code == Some(2) && ran.err.contains("--i-am-responsible-for 192.0.2.1") && ran.out.is_empty(),
+        "{ran:?}"
+    );
+    // Nobody is there, and nothing hangs.
+    let ran = run(&["doctor", &policy, "--url", &format!("ws://127.0.0.1:{}/", free_port())]);
+    assert!(ran.code == Some(2) && ran.err.contains("refused"), "{ran:?}");
+}
+
+#[test]
+fn a_listener_that_is_taken_is_said() {
+    let scratch = Scratch::new("taken");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let policy = policy_file(&scratch, port, &json!([]));
+    let ran = run(&["doctor", &policy, "--url", &format!("ws://127.0.0.1:{port}/")]);
+    assert!(ran.code == Some(2) && ran.err.contains("stop it meanwhile, or give --listen"), "{ran:?}");
+}
+
+/// Who does not know the number is not let in, though the stand-in asks nobody for a credential.
+#[test]
+fn the_stand_in_lets_in_nobody_else() {
+    let scratch = Scratch::new("nobody");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!([]));
+    let url = format!("ws://127.0.0.1:{port}/");
+    let mut doctor = common::wsguard(&["doctor", &policy, "--url", &url, "--silence", "3"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(doctor.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().contains("stands in"));
+    let target = Target::plain(format!("127.0.0.1:{port}"));
+    for path in ["/", "/?wsguard-doctor=", "/?wsguard-doctor=00000000000000000000000000000000"] {
+        assert_eq!(
+            Client::over(target.connect(Dial::default()).unwrap()).upgrade(&opening(path)).unwrap().status,
+            401,
+            "{path}"
+        );
+    }
+    assert_eq!(doctor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+#[ignore = "runs the real proxy: make proxy"]
+fn the_way_through_each_proxy_is_good() {
+    for proxy in PROXIES {
+        let scratch = Scratch::new(&format!("way-{proxy}"));
+        let certs = Certs::create(&scratch.path("")).unwrap();
+        let policy = policy_file(&scratch, free_port(), &json!(["127.0.0.1"]));
+        let (plain, secure) = (free_port(), free_port());
+        let _running = start_proxy(proxy, &policy, plain, secure, &scratch, &certs);
+        for url in [format!("ws://127.0.0.1:{plain}/"), format!("wss://localhost:{secure}/room/7")] {
+            let (code, lines) = way(&[&policy, "--url", &url, "--ca", &certs.path("ca.pem")]);
+            for about in ABOUT.iter().chain(&["close"]) {
+                says(&lines, &format!("good {about} "));
+            }
+            assert_eq!(code, Some(0), "{proxy}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs the real proxy: make proxy"]
+fn what_a_proxy_does_wrong_is_found() {
+    let scratch = Scratch::new("wrong");
+    let certs = Certs::create(&scratch.path("")).unwrap();
+    let (server, plain) = (free_port(), free_port());
+    let policy = policy_file(&scratch, server, &json!(["127.0.0.1"]));
+    let place = scratch.path("proxy");
+    fs::create_dir_all(&place).unwrap();
+    let spoiled = |old: &str, new: &str| {
+        let ran = run(&["doctor", &policy, "--plain", "--bind", &format!("127.0.0.1:{plain}")]);
+        assert!(ran.out.contains(old), "{}", ran.out);
+        let text = ran.out.replace(old, new);
+        let (program, arguments, text) = wrapped("nginx", &place, &[text, String::new()]);
+        let file = place.join("configuration");
+        fs::write(&file, text).unwrap();
+        let arguments = arguments.iter().map(|argument| {
+            argument.replace("DIRECTORY", &place.display().to_string()).replace("FILE", &file.display().to_string())
+        });
+        let running =
+            Running(Command::new(program).args(arguments).stderr(Stdio::null()).process_group(0).spawn().unwrap());
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", plain)).is_err() {
+            assert!(Instant::now() < deadline, "nginx does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{plain}/"), "--silence", "4"]);
+        drop(running);
+        assert_eq!(code, Some(1), "{old}: {lines:#?}");
+        lines
+    };
+    says(&spoiled("Host $http_host", "Host internal"), "mend host was sent as 127.0.0.1:");
+    says(
+        &spoiled("proxy_buffering off;", "proxy_buffering off;\n    proxy_set_header Origin \"\";"),
+        "mend origin was sent as",
+    );
+    says(
+        &spoiled("X-Forwarded-For $remote_addr", "X-Forwarded-For $http_x_forwarded_for"),
+        "mend address a client's own X-Forwarded-For is believed",
+    );
+    says(&spoiled("proxy_set_header Forwarded \"\";", ""), "mend address a client's own");
+    says(&spoiled("proxy_set_header Upgrade $http_upgrade;", ""), "mend upgrade was answered 426");
+    says(
+        &spoiled("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"),
+        "mend silence a silent connection is cut after 1 s",
+    );
+    drop(certs);
+}

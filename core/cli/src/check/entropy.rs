@@ -65,7 +65,9 @@ fn follows_a_sequence(bytes: &[u8]) -> bool {
 /// Shannon's entropy of the letters, times their number: an upper bound that patterns do not lower.
 fn bits(bytes: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
-    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    for byte in bytes {
+        counts[usize::from(*byte)] += 1;
+    }
     let len = bytes.len() as f64;
     let of = |count: &u32| if *count == 0 { 0.0 } else { -(f64::from(*count) / len).log2() * f64::from(*count) };
     counts.iter().map(of).sum()

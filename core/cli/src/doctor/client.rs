@@ -1,5 +1,6 @@
 //! A WebSocket client that says exactly what it is told to, and reads what comes: bounded in bytes and in time.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -110,7 +111,7 @@ impl Client {
             STANDARD.encode(key)
         );
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("\r\n");
         self.stream.write_all(head.as_bytes())?;
@@ -140,11 +141,11 @@ impl Client {
         match payload.len() {
             len @ 0..126 => frame.push(0x80 | len as u8),
             len @ 126..=0xffff => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7e);
                 frame.extend((len as u16).to_be_bytes());
             }
             len => {
-                frame.push(0x80 | 127);
+                frame.push(0x80 | 0x7f);
                 frame.extend((len as u64).to_be_bytes());
             }
         }
@@ -158,12 +159,9 @@ impl Client {
     pub(super) fn frame(&mut self, pings: &mut u32, within: Duration) -> io::Result<(u8, Vec<u8>)> {
         let deadline = Instant::now() + within;
         loop {
-            let (opcode, payload) = match take(&mut self.buffer)? {
-                Some(frame) => frame,
-                None => {
-                    self.fill(deadline)?;
-                    continue;
-                }
+            let Some((opcode, payload)) = take(&mut self.buffer)? else {
+                self.fill(deadline)?;
+                continue;
             };
             if opcode != PING {
                 return Ok((opcode, payload));
@@ -197,8 +195,9 @@ fn take(buffer: &mut Vec<u8>) -> io::Result<Option<(u8, Vec<u8>)>> {
     let [first, second, ..] = buffer[..] else { return Ok(None) };
     let (len, head) = match (second & 0x7f, &buffer[2..]) {
         (126, [a, b, ..]) => (usize::from(u16::from_be_bytes([*a, *b])), 4),
-        (127, [a, b, c, d, e, f, g, h, ..]) => {
-            (usize::try_from(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])).unwrap_or(usize::MAX), 10)
+        (127, rest) if rest.len() >= 8 => {
+            let len = rest[..8].iter().fold(0_u64, |len, byte| len << 8 | u64::from(*byte));
+            (usize::try_from(len).unwrap_or(usize::MAX), 10)
         }
         (126 | 127, _) => return Ok(None),
         (len, _) => (usize::from(len), 2),

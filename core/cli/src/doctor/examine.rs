@@ -165,11 +165,11 @@ impl<'e> Examination<'e> {
             );
             return self.tell(Mark::Bad, "address", words);
         }
-        if request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
+        let is_believed = self.policy.trusted_proxies.trusts(peer);
+        if is_believed && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
             self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
         let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
-        let is_believed = self.policy.trusted_proxies.trusts(peer);
         if ip == Some(own) && (is_believed || peer == Some(own)) {
             return self.tell(
                 Mark::Good,
@@ -201,7 +201,7 @@ impl<'e> Examination<'e> {
         match (offered, agreed) {
             (true, true) => self.tell(Mark::Good, "compression", "the offer and its answer pass"),
             (false, _) => {
-                self.tell(Mark::Note, "compression", "the proxy removes the offer: nothing will be compressed")
+                self.tell(Mark::Note, "compression", "the proxy removes the offer: nothing will be compressed");
             }
             (true, false) => self.tell(Mark::Note, "compression", "the offer comes, and its answer does not pass"),
         }

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "443")]
     bind: String,
 
-    /// The proxy's certificate; for HAProxy certificate and key in one file.
+    /// The proxy's certificate; for `HAProxy` certificate and key in one file.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/wsguard/cert.pem")]
     certificate: String,
 

@@ -130,7 +130,7 @@ impl Plan {
         let mut lines = vec![format!("{proxy} for {}, by wsguard doctor.", self.policy)];
         lines.extend(self.wanted.iter().map(|wanted| format!("THE POLICY MUST SAY: {wanted}.")));
         lines.extend(self.notes.iter().map(|note| format!("Note: {note}.")));
-        lines.iter().map(|line| format!("{mark} {line}\n")).collect()
+        lines.iter().fold(String::new(), |head, line| head + mark + " " + line + "\n")
     }
 
     /// One regular expression for all paths; `None`: every path.

@@ -1,5 +1,6 @@
 //! `wsguard token make`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -93,7 +94,10 @@ fn opaque() -> Ended {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::new("this machine gives no random bytes"))?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
-    let sha256: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = digest(&SHA256, token.as_bytes()).as_ref().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     terminal::print(&format!("{token}\n"))?;
     terminal::complain(&format!("for the policy: {{\"sha256\": \"{sha256}\", \"user\": \"…\"}}"));
     Ok(Outcome::Well)
