@@ -66,12 +66,13 @@ test('npm pack gives a package that loads in a clean folder', (t) => {
   const cwd = folder(t);
   const [{ filename, files }] = JSON.parse(npm(root, 'pack', '--json', '--ignore-scripts', '--pack-destination', cwd));
   const names = files.map(({ path: name }) => name);
-  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'testing/index.mjs', 'scripts/install.js']) {
+  for (const wanted of ['index.js', 'index.mjs', 'index.d.ts', 'index.d.mts', 'types/generated.d.ts', 'lib/server.js', 'testing/index.mjs', 'scripts/install.js', 'bin/wsguard.mjs']) {
     assert.ok(names.includes(wanted), `${wanted} is not packed`);
   }
   assert.deepEqual(names.filter((name) => /^(src|test|node_modules)\/|^Cargo/.test(name)), []);
   npm(cwd, 'install', path.join(cwd, filename));
   loads(cwd);
+  assert.match(execFileSync(path.join(cwd, 'node_modules', '.bin', 'wsguard'), ['--version'], { encoding: 'utf8' }), /^wsguard /);
 });
 
 test('npm install of the folder of a clone loads', (t) => {

@@ -1,7 +1,7 @@
 //! `wsguard doctor`: what it writes, and that the real proxies pass a front end's messages with it.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::format_collect, reason = "a test")]
 
 mod common;
 

@@ -85,7 +85,6 @@ const MAX_VALUE: usize = 160;
 fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: bool, paint: Paint) -> String {
     let mut text = String::new();
     let rows = shown::in_force(stated);
-    let defaults = rows.iter().filter(|(.., is_default)| *is_default).count();
     let _ = writeln!(text, "{name}: a server starts with it.\n");
     let _ = writeln!(text, "{}", paint.bold("In force"));
     for (option, value, is_default) in rows.iter().filter(|(.., is_default)| all || !is_default) {
@@ -98,7 +97,7 @@ fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: b
     }
     if !all {
         let _ =
-            writeln!(text, "{}", paint.dim(&format!("  and {defaults} options with their default: --all prints them")));
+            writeln!(text, "{}", paint.dim("  the others have their default: --all prints them"));
     }
     let shown = shown::members(stated, wsguard::binding::Options::table());
     for (path, route) in shown.get("routes").and_then(Value::as_object).into_iter().flatten() {
