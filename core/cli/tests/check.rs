@@ -1,7 +1,7 @@
 //! `wsguard check`, as a user runs it.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::format_collect, reason = "a test")]
 
 mod common;
 

@@ -96,8 +96,7 @@ fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: b
         let _ = writeln!(text, "{}", if *is_default { paint.dim(&line) } else { line });
     }
     if !all {
-        let _ =
-            writeln!(text, "{}", paint.dim("  the others have their default: --all prints them"));
+        let _ = writeln!(text, "{}", paint.dim("  the others have their default: --all prints them"));
     }
     let shown = shown::members(stated, wsguard::binding::Options::table());
     for (path, route) in shown.get("routes").and_then(Value::as_object).into_iter().flatten() {
