@@ -105,6 +105,9 @@ impl Behind {
             "events": {"say": {}},
         });
         policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        if policy["tls"] == true {
+            policy["tls"] = json!({"cert": certs.path("server.pem"), "key": certs.path("server.key")});
+        }
         let policy = scratch.file("policy.json", policy.to_string());
         let mut server =
             common::wsguard(&["serve", &policy, "--json"]).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
@@ -198,7 +201,7 @@ fn wrapped(proxy: &str, place: &Path, texts: &[String; 2]) -> (&'static Path, &'
             // Names of `map` and `upstream` are one for all of nginx: the second text has its own.
             let second = secure
                 .replace("upstream wsguard", "upstream wsguard_secure")
-                .replace("http://wsguard;", "http://wsguard_secure;");
+                .replace("://wsguard;", "://wsguard_secure;");
             let (around, plain) = if plain.contains("stream {") {
                 let module =
                     debian::provide(&["/usr/lib/nginx/modules/ngx_stream_module.so"], "libnginx-mod-stream").unwrap();
@@ -308,6 +311,10 @@ with_real_proxies! {
     apache_passes: "apache" json!({});
     nginx_passes_with_the_proxy_protocol: "nginx" json!({"proxy_protocol": true});
     haproxy_passes_with_the_proxy_protocol: "haproxy" json!({"proxy_protocol": true});
+    nginx_passes_to_tls: "nginx" json!({"tls": true});
+    haproxy_passes_to_tls: "haproxy" json!({"tls": true});
+    caddy_passes_to_tls: "caddy" json!({"tls": true});
+    apache_passes_to_tls: "apache" json!({"tls": true});
 }
 
 /// The policy of `Behind`, on a port that is free.
