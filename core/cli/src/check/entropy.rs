@@ -112,6 +112,7 @@ mod tests {
 
     /// A false alarm on a real secret would teach people to ignore the command.
     #[test]
+    #[expect(clippy::format_collect, reason = "a test")]
     fn random_secrets_are_hardly_ever_suspected() {
         use base64::Engine as _;
         let mut suspected = 0;
