@@ -44,8 +44,15 @@ class Compiler:
 
     @property
     def strip(self) -> str:
-        """Strips files of this target: LLVM's objcopy, which comes with the compiler, knows every machine."""
-        return next((str(path) for path in targets.sysroot().glob("lib/rustlib/*/bin/rust-objcopy")), "strip")
+        """Strips files of this target: LLVM's objcopy, which comes with the compiler, knows every machine.
+
+        It is made to be called by the compiler, which knows where its library is.
+        """
+        found = next(targets.sysroot().glob("lib/rustlib/*/bin/rust-objcopy"), None)
+        if found is None:
+            return "strip"
+        library, program = (shlex.quote(str(path)) for path in (targets.sysroot() / "lib", found))
+        return str(self._script("strip", f'LD_LIBRARY_PATH={library} exec {program} "$@"\n'))
 
     def build(self) -> None:
         """The C libraries, the addon and the command."""
@@ -58,16 +65,19 @@ class Compiler:
 
     def _wrapper(self, name: str, tool: str) -> pathlib.Path:
         """A script that is Zig's `tool` for this target: cargo and AWS-LC's build take a path, and no arguments."""
-        place = self.work / "bin" / self.target.triple / name
-        place.parent.mkdir(parents=True, exist_ok=True)
         arguments = f" -- -g0 -fno-sanitize=all -target {self.target.zig}" if tool in ("cc", "c++") else " --"
         bin = pathlib.Path(sys.prefix) / "bin"
-        text = (
-            "#!/bin/sh\n"
+        script = (
             f"export CARGO_ZIGBUILD_ZIG_COMMAND={shlex.quote(str(bin / 'python'))}\n"
             "export CARGO_ZIGBUILD_ZIG_COMMAND_ARGS='-m ziglang'\n"
             f'exec {shlex.quote(str(bin / "cargo-zigbuild"))} zig {tool}{arguments} "$@"\n'
         )
+        return self._script(name, script)
+
+    def _script(self, name: str, text: str) -> pathlib.Path:
+        place = self.work / "bin" / self.target.triple / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        text = f"#!/bin/sh\n{text}"
         if not place.is_file() or place.read_text() != text:
             place.write_text(text)
             place.chmod(0o755)
