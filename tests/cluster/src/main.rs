@@ -69,6 +69,8 @@ const TESTS: &[Test] = &[
     Test { name: "subscriptions-killed", promise: "noticed within 5 s", run: faults::subscriptions_killed },
     Test { name: "wrong-password", promise: "a start error without the secret", run: starts::wrong_password },
     Test { name: "least-rights", promise: "the ACL of docs/SCALING.md is enough", run: starts::least_rights },
+    Test { name: "few-rights", promise: "a start error that names what is denied", run: starts::few_rights },
+    Test { name: "failures-told", promise: "what Redis refuses is in the log", run: starts::failures_told },
     Test { name: "old-redis", promise: "a start error below 6.2", run: starts::old_version },
     Test { name: "redis-comes-later", promise: "a warning, and tried again", run: starts::redis_comes_later },
     Test { name: "tls", promise: "rediss, with a certificate that is checked", run: starts::over_tls },
