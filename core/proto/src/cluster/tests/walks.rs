@@ -266,7 +266,9 @@ fn a_dead_node_that_nobody_shares_with_is_noticed_when_somebody_is_refused() {
 fn a_node_that_dies_as_it_enters_leaves_nothing_to_an_owner_that_never_heard_of_it() {
     let mut world = joined(2);
     let users: Vec<Arc<str>> = (0..600).map(|number| format!("user {number}").into()).collect();
-    users.iter().for_each(|user| world.enter(0, user, 2));
+    for user in &users {
+        world.enter(0, user, 2);
+    }
     world.flow();
     for user in &users {
         world.enter(1, user, 2);
@@ -279,7 +281,9 @@ fn a_node_that_dies_as_it_enters_leaves_nothing_to_an_owner_that_never_heard_of_
     assert!(is_noted(&world));
     world.run(LEASE_MS);
     assert!(!is_noted(&world), "the owner does not know of the dead");
-    users.iter().for_each(|user| world.enter(0, user, 2));
+    for user in &users {
+        world.enter(0, user, 2);
+    }
     world.flow();
     assert_eq!(world.refused, 0);
 }
