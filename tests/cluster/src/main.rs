@@ -83,8 +83,8 @@ const TESTS: &[Test] = &[
 #[derive(Debug, Parser)]
 #[command(about = "Runs nodes on real Redis servers, with faults")]
 struct Arguments {
-    /// The hosts that are the first, second and third node
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "rust,python,node")]
+    /// The hosts that are the first, second, third … node; in the next test each of them one further on
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "rust,python,node,c")]
     host: Vec<String>,
     /// Only the tests with this in their name
     #[arg(long, value_name = "TEXT")]
@@ -125,12 +125,14 @@ fn run_all(arguments: &Arguments) -> Outcome<bool> {
     for host in &hosts {
         ensure!(host.is_file(), "{} is missing", host.display());
     }
-    let ground = Ground { hosts };
+    let mut ground = Ground { hosts };
     if arguments.figures {
         return figures::print(&ground).map(|()| true);
     }
     let mut tally = Tally::default();
     for test in tests {
+        // Most tests have two or three nodes: each language has its turn.
+        ground.hosts.rotate_left(1);
         tally.run(&format!("{:26}", test.name), &format!("{}: ", test.promise), || (test.run)(&ground));
     }
     Ok(tally.end(&format!(", on {}", arguments.host.join(", "))))
