@@ -17,6 +17,8 @@ if ARGV[3] == '1' then
 end
 local denied = {}
 for _, command in ipairs(commands) do
-  if not redis.acl_check_cmd(unpack(command)) then denied[#denied + 1] = string.lower(command[1]) end
+  -- It raises an error about a command that was renamed: whoever did that knows why.
+  local is_known, may = pcall(redis.acl_check_cmd, unpack(command))
+  if is_known and not may then denied[#denied + 1] = string.lower(command[1]) end
 end
 return denied
