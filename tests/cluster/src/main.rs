@@ -69,6 +69,8 @@ const TESTS: &[Test] = &[
     Test { name: "subscriptions-killed", promise: "noticed within 5 s", run: faults::subscriptions_killed },
     Test { name: "wrong-password", promise: "a start error without the secret", run: starts::wrong_password },
     Test { name: "least-rights", promise: "the ACL of docs/SCALING.md is enough", run: starts::least_rights },
+    Test { name: "few-rights", promise: "a start error that names what is denied", run: starts::few_rights },
+    Test { name: "failures-told", promise: "what Redis refuses is in the log", run: starts::failures_told },
     Test { name: "old-redis", promise: "a start error below 6.2", run: starts::old_version },
     Test { name: "redis-comes-later", promise: "a warning, and tried again", run: starts::redis_comes_later },
     Test { name: "tls", promise: "rediss, with a certificate that is checked", run: starts::over_tls },
@@ -81,8 +83,8 @@ const TESTS: &[Test] = &[
 #[derive(Debug, Parser)]
 #[command(about = "Runs nodes on real Redis servers, with faults")]
 struct Arguments {
-    /// The hosts that are the first, second and third node
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "rust,python,node")]
+    /// The hosts that are the first, second, third … node; in the next test each of them one further on
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "rust,python,node,c")]
     host: Vec<String>,
     /// Only the tests with this in their name
     #[arg(long, value_name = "TEXT")]
@@ -123,12 +125,14 @@ fn run_all(arguments: &Arguments) -> Outcome<bool> {
     for host in &hosts {
         ensure!(host.is_file(), "{} is missing", host.display());
     }
-    let ground = Ground { hosts };
+    let mut ground = Ground { hosts };
     if arguments.figures {
         return figures::print(&ground).map(|()| true);
     }
     let mut tally = Tally::default();
     for test in tests {
+        // Most tests have two or three nodes: each language has its turn.
+        ground.hosts.rotate_left(1);
         tally.run(&format!("{:26}", test.name), &format!("{}: ", test.promise), || (test.run)(&ground));
     }
     Ok(tally.end(&format!(", on {}", arguments.host.join(", "))))

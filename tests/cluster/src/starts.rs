@@ -94,6 +94,35 @@ pub(crate) fn least_rights(ground: &Ground) -> Outcome<String> {
     Ok("room, seats, bans and revocations with the rights of the guide".into())
 }
 
+/// One command of those of the guide is missing: the start fails, and says which.
+pub(crate) fn few_rights(ground: &Ground) -> Outcome<String> {
+    let redis = Redis::start()?;
+    let url = format!("redis://few:{SECRET}@127.0.0.1:{}", redis.port);
+    let denied = ["hset", "xadd", "time"];
+    for (number, command) in denied.iter().enumerate() {
+        let (password, rule) = (format!(">{SECRET}"), format!("-{command}"));
+        redis.ask(&["ACL", "SETUSER", "few", "reset", "on", &password, "~wsguard:*", "&wsguard:*", "+@all", &rule])?;
+        let (answer, log) = refused(ground, number, &url)?;
+        let names_it = answer["message"].as_str().is_some_and(|told| told.contains(&format!("denied: {command}")));
+        ensure!(answer["option"] == "cluster.url" && names_it, "the error is {answer}");
+        says_nothing(&[SECRET], &answer, &log)?;
+    }
+    Ok(format!("{} commands denied, each named", denied.len()))
+}
+
+/// Somebody else's value where nodes keep theirs: a node cannot join, and says why.
+pub(crate) fn failures_told(ground: &Ground) -> Outcome<String> {
+    let redis = Redis::start()?;
+    redis.ask(&["SET", "wsguard:{default}:nodes", "somebody else's"])?;
+    let mut node = policy(&crate::ground::url(&redis)).start(ground.run(0))?;
+    let complaint = node.log.take(PATIENCE, |line| line.contains("`beat`"));
+    let Some(complaint) = complaint else { return Err("nothing is said of what failed".to_owned().into()) };
+    ensure!(complaint.contains("WRONGTYPE") && !is_up(&mut node)?, "it says {complaint}");
+    redis.ask(&["DEL", "wsguard:{default}:nodes"])?;
+    up(&mut node)?;
+    Ok("told, and back once it is mended".into())
+}
+
 /// A server below 6.2.
 pub(crate) fn old_version(ground: &Ground) -> Outcome<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

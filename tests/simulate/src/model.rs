@@ -204,6 +204,7 @@ impl Model {
                 Reply::Done
             }
             Op::Touch { users, keep_ms } => self.touch(users, *keep_ms),
+            Op::Find { users, nodes } => self.find(users, nodes),
             Op::Disconnect { user, node } => self.append(Entry::Disconnect { user: Arc::clone(user), node: *node }),
             Op::Ban { subject, for_ms, reason, node } => self.ban(subject, *for_ms, reason, *node),
             Op::Unban { subject, node } => {
@@ -212,6 +213,7 @@ impl Model {
             }
             Op::LoadBans => self.load_bans(),
             Op::ReadLog { after } => Reply::Log {
+                now: StoreTime(self.now),
                 oldest: self.oldest,
                 entries: self.log.iter().filter(|(id, _)| id > after).take(256).cloned().collect(),
             },
@@ -278,6 +280,15 @@ impl Model {
             }
         }
         Reply::Touched(missing)
+    }
+
+    fn find(&self, users: &[Arc<str>], nodes: &[NodeId]) -> Reply {
+        let all = users.iter().flat_map(|name| nodes.iter().map(move |node| (Arc::clone(name), *node)));
+        let is_noted = |(name, node): &(Arc<str>, NodeId)| {
+            let user = self.users.get(name).filter(|user| user.until > self.now);
+            user.is_some_and(|user| user.counts.iter().any(|(holder, _)| holder == node))
+        };
+        Reply::Found(all.filter(is_noted).collect())
     }
 
     fn append(&mut self, entry: Entry) -> Reply {

@@ -149,6 +149,7 @@ impl Both {
             11..13 => Op::Share { node: who, user, levels },
             13..16 => Op::Report { node: who, user, used: levels },
             16 => Op::TakeOver { node: who, user, from, is_gone: self.random.chance(0.5), full: levels },
+            17 if self.random.chance(0.5) => Op::Find { users: USERS.map(Arc::from).into(), nodes: vec![who, from] },
             17 => Op::Touch { users: USERS.map(Arc::from).into(), keep_ms },
             18 => Op::Beat {
                 node: who,
@@ -315,7 +316,7 @@ fn scripts_run_by_their_sha1() {
     );
     let Reply::Bans { bans, log, .. } = ask(Op::LoadBans) else { panic!() };
     assert_eq!(bans, [(subject.clone(), None, "x".into())]);
-    let Reply::Log { oldest: LogId(0, 0), entries } = ask(Op::ReadLog { after: LogId(0, 0) }) else { panic!() };
+    let Reply::Log { oldest: LogId(0, 0), entries, .. } = ask(Op::ReadLog { after: LogId(0, 0) }) else { panic!() };
     assert_eq!(entries, [(log, Entry::Ban { subject, until: None, reason: "x".into(), node: node(1) })]);
     let bytes = b"\x00\r\n".as_slice().into();
     assert_eq!(ask(Op::Publish { topic: Topic::All, bytes }), Reply::Published(Some(0)));
@@ -338,7 +339,7 @@ fn a_trimmed_log_says_so() {
     }
     let first = Op::ReadLog { after: LogId(0, 0) };
     let mut read = |op: &Op| match store.reply(op, &redis.run(&store.commands(op))) {
-        Reply::Log { oldest, entries } => (oldest, entries),
+        Reply::Log { oldest, entries, .. } => (oldest, entries),
         other => panic!("{other:?}"),
     };
     let (oldest, entries) = read(&first);
@@ -348,7 +349,7 @@ fn a_trimmed_log_says_so() {
         redis.run(&appends);
     }
     let mut read = |op: &Op| match store.reply(op, &redis.run(&store.commands(op))) {
-        Reply::Log { oldest, entries } => (oldest, entries),
+        Reply::Log { oldest, entries, .. } => (oldest, entries),
         other => panic!("{other:?}"),
     };
     let (oldest, entries) = read(&Op::ReadLog { after: known });

@@ -15,6 +15,20 @@ struct Sample {
     store: StoreTime,
 }
 
+impl Sample {
+    /// Whether a later answer, to a question of `sent`, cannot be of the same clock, however long the ways took.
+    fn is_contradicted(&self, sent: Moment, received: Moment, store: StoreTime) -> bool {
+        let micros = |nanos: u64| nanos / 1000;
+        let passed = micros(received.since_nanos(self.received));
+        // One clock in a thousand is this wrong, and 10 ms.
+        let tolerance = passed / 1000 + 10_000;
+        let latest = self.store.0.saturating_add(passed + micros(self.way_nanos) + tolerance);
+        let before = micros(sent.since_nanos(self.received));
+        let earliest = self.store.0.saturating_add(before).saturating_sub(tolerance);
+        store.0 > latest || store.0 < earliest
+    }
+}
+
 /// What is known of the clock of Redis.
 #[derive(Default)]
 pub(super) struct StoreClock(VecDeque<Sample>);
@@ -22,6 +36,10 @@ pub(super) struct StoreClock(VecDeque<Sample>);
 impl StoreClock {
     /// An answer to a question of `sent`, received at `received`.
     pub(super) fn note(&mut self, sent: Moment, received: Moment, store: StoreTime) {
+        if self.0.back().is_some_and(|last| last.is_contradicted(sent, received, store)) {
+            // It was set: what was known of it says when nothing is.
+            self.forget();
+        }
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
@@ -81,6 +99,20 @@ mod tests {
             prop_assert!((at..=at + best).contains(&local), "{local} {at}");
             let store = clock.store(Moment::from_nanos(at * 1000)).unwrap().0;
             prop_assert!((offset + at).saturating_sub(best) <= store && store <= offset + at);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_not_read_by_what_was_known_before() {
+        const HOUR: u64 = 3_600_000_000;
+        for (set_to, offset) in [(9 * HOUR, 9 * HOUR), (11 * HOUR, 11 * HOUR), (10 * HOUR, 10 * HOUR)] {
+            let mut clock = StoreClock::default();
+            // The best answer is an old one.
+            clock.note(Moment::from_millis(1000), Moment::from_millis(1001), StoreTime(10 * HOUR + 1_000_500));
+            clock.note(Moment::from_millis(2000), Moment::from_millis(2010), StoreTime(10 * HOUR + 2_005_000));
+            clock.note(Moment::from_millis(4000), Moment::from_millis(4200), StoreTime(set_to + 4_100_000));
+            let local = clock.local(StoreTime(offset + 4_000_000)).unwrap();
+            assert!((4000..=4200).contains(&(local.as_nanos() / 1_000_000)), "{local:?}");
         }
     }
 

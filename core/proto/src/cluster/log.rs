@@ -316,7 +316,7 @@ impl Log {
     pub(super) fn entries(&mut self, reply: Reply, context: &mut Context<'_>) -> Result<(), ()> {
         let Some(place) = &mut self.place else { return Ok(()) };
         place.is_reading = false;
-        let Reply::Log { oldest, mut entries } = reply else {
+        let Reply::Log { oldest, mut entries, .. } = reply else {
             place.again = true;
             return Err(());
         };

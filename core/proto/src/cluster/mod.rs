@@ -12,6 +12,7 @@ mod members;
 pub mod node;
 pub mod ops;
 mod outbox;
+pub mod pacing;
 mod probe;
 pub mod resp;
 mod sound;

@@ -175,7 +175,7 @@ impl Node {
         self.link = Link::Waiting;
         self.joins.failed(now);
         let mut entering = Vec::<Entering>::new();
-        for waiting in self.out.lose_all() {
+        for waiting in self.out.lose_all(now) {
             match waiting {
                 Waiting::Enter(lost) => entering.push(lost),
                 Waiting::Publish { .. } => self.out.dropped += 1,
@@ -234,7 +234,7 @@ impl Node {
             return;
         }
         if self.link == Link::Up {
-            self.out.publish(message, |topic| self.interest.stamp(topic), now);
+            self.out.publish(message, now);
         } else {
             self.out.dropped += 1;
         }
@@ -268,7 +268,7 @@ impl Node {
 
     /// What Redis answers to an op of [`poll`](Self::poll).
     pub fn reply(&mut self, id: OpId, reply: Reply, now: Moment, effects: &mut Vec<Effect>) {
-        let Some((asked, waiting)) = self.out.answered(id) else { return };
+        let Some((asked, waiting)) = self.out.answered(id, now) else { return };
         let has_failed = matches!(reply, Reply::Failed(_));
         if !has_failed {
             self.last_answer = now;
@@ -302,6 +302,10 @@ impl Node {
                 if let Reply::Touched(missing) = reply {
                     self.users.missing(&missing);
                 }
+            }
+            Waiting::Find => {
+                let (users, mut turn) = self.turn(now, effects);
+                users.found(id, reply, &mut turn);
             }
             Waiting::Revoke(number) => {
                 if has_failed {
@@ -466,7 +470,7 @@ impl Node {
     /// What is due, and the ops that are to be carried out in this order. Call it after each of the others, after
     /// [`Interest::up`] and [`Interest::down`], and at [`next`](Self::next).
     pub fn poll(&mut self, now: Moment, ops: &mut Vec<(OpId, Op)>, effects: &mut Vec<Effect>) {
-        if self.out.oldest().is_some_and(|asked| asked.after_millis(MOST_MS) <= now) {
+        if self.out.overdue(MOST_MS) <= now {
             self.cut_off(now, effects);
         }
         if self.link == Link::Waiting && now >= self.joins.at() {
@@ -474,6 +478,9 @@ impl Node {
         }
         if matches!(self.link, Link::Joining | Link::Up) {
             self.poll_link(now, effects);
+        }
+        if self.link == Link::Up {
+            self.out.send_messages(|topic| self.interest.stamp(topic), false, now);
         }
         self.questions.poll(self.others(), now, effects);
         self.out.drain(ops);
@@ -582,8 +589,7 @@ impl Node {
 
     /// When [`poll`](Self::poll) is due at the latest.
     pub fn next(&self) -> Moment {
-        let answer = self.out.oldest().map_or(Moment::NEVER, |asked| asked.after_millis(MOST_MS));
-        let next = answer.min(self.questions.next());
+        let next = self.out.overdue(MOST_MS).min(self.questions.next());
         match self.link {
             Link::Gone | Link::Stopped => next,
             Link::Waiting => next.min(self.joins.at()),
@@ -634,6 +640,9 @@ impl Node {
     /// The node goes: what is to be carried out before the connection is closed. No answer matters.
     pub fn stop(&mut self, now: Moment) -> Vec<Op> {
         let is_joined = matches!(self.link, Link::Joining | Link::Up);
+        if self.link == Link::Up {
+            self.out.send_messages(|topic| self.interest.stamp(topic), true, now);
+        }
         self.link = Link::Stopped;
         self.interest.set_alone(false);
         if is_joined {
@@ -674,12 +683,10 @@ impl Node {
     }
 }
 
-/// The clock of Redis in an answer.
+/// The clock of Redis in an answer. In a Redis Cluster each server has one of its own: the one that counts has the log.
 fn time_of(reply: &Reply) -> Option<StoreTime> {
     match reply {
-        Reply::Beat { now, .. } | Reply::Entered { now, .. } | Reply::Levels { now, .. } | Reply::Bans { now, .. } => {
-            Some(*now)
-        }
+        Reply::Beat { now, .. } | Reply::Bans { now, .. } | Reply::Log { now, .. } => Some(*now),
         _ => None,
     }
 }

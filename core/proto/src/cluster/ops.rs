@@ -311,6 +311,13 @@ pub enum Op {
         /// For how long.
         keep_ms: u64,
     },
+    /// Which of these users are noted for which of these nodes, that are no more. Answered by [`Reply::Found`].
+    Find {
+        /// Whose.
+        users: Vec<Arc<str>>,
+        /// Of whom.
+        nodes: Vec<NodeId>,
+    },
     /// A revocation, for the log.
     Disconnect {
         /// Who.
@@ -360,6 +367,32 @@ pub enum Op {
         /// Which.
         topic: Topic,
     },
+}
+
+impl Op {
+    /// For a log line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Beat { .. } => "beat",
+            Op::Leave { .. } => "leave",
+            Op::Enter { .. } => "enter",
+            Op::Exit { .. } => "exit",
+            Op::Restore { .. } => "restore",
+            Op::Share { .. } => "share",
+            Op::Report { .. } => "report",
+            Op::TakeOver { .. } => "take_over",
+            Op::Touch { .. } => "touch",
+            Op::Find { .. } => "find",
+            Op::Disconnect { .. } => "disconnect",
+            Op::Ban { .. } => "ban",
+            Op::Unban { .. } => "unban",
+            Op::LoadBans => "load_bans",
+            Op::ReadLog { .. } => "read_log",
+            Op::Publish { .. } => "publish",
+            Op::Subscribe { .. } => "subscribe",
+            Op::Unsubscribe { .. } => "unsubscribe",
+        }
+    }
 }
 
 /// An entry of the log: milliseconds of Redis, and a number among those.
@@ -422,6 +455,8 @@ pub enum Reply {
     },
     /// To [`Op::Touch`]: users that nothing was noted of any more.
     Touched(Vec<Arc<str>>),
+    /// To [`Op::Find`]: what is noted of those nodes.
+    Found(Vec<(Arc<str>, NodeId)>),
     /// To [`Op::LoadBans`].
     Bans {
         /// Its clock.
@@ -433,6 +468,8 @@ pub enum Reply {
     },
     /// To [`Op::ReadLog`].
     Log {
+        /// Its clock, not before the last entry.
+        now: StoreTime,
         /// The oldest entry that is still there; later than `after`: some were missed.
         oldest: LogId,
         /// What is behind, in order.

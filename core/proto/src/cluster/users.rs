@@ -31,6 +31,8 @@ const MAX_TOUCHES: usize = 64;
 const MAX_LEVELS: usize = 1024;
 /// Nodes that are gone, noted for one user at once.
 const MAX_GONE: usize = 16;
+/// Questions about nodes that are gone, at once.
+const MAX_FINDS: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
@@ -116,6 +118,16 @@ struct Refused {
     op: OpId,
 }
 
+/// A node may have died between its enter and its word to whoever held the user alone: that one knows nothing of it, and by its
+/// touches keeps what is noted for as long as the user stays. So after a death Redis is asked about all such users.
+#[derive(Default)]
+struct Remains {
+    dead: Vec<NodeId>,
+    /// Who is not asked about yet.
+    users: VecDeque<Arc<str>>,
+    asked: BTreeMap<OpId, Vec<Arc<str>>>,
+}
+
 /// The users of one node.
 pub(super) struct Users {
     lease_ms: u64,
@@ -131,6 +143,7 @@ pub(super) struct Users {
     first: usize,
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
+    remains: Remains,
     refused: Vec<Refused>,
     /// Users that nodes hold, too, which are not on the list: the next one says whether they are gone, and hold nothing.
     doubted: BTreeMap<Arc<str>, (OpId, Vec<NodeId>)>,
@@ -152,6 +165,7 @@ impl Users {
             first: 0,
             last_of_first: OpId(0),
             touches: VecDeque::new(),
+            remains: Remains::default(),
             refused: Vec::new(),
             doubted: BTreeMap::new(),
             tick_at: Moment::START,
@@ -314,6 +328,7 @@ impl Users {
     /// The list of members is new: `gone` are those that were on it and are not any more.
     pub(super) fn listed(&mut self, gone: &[NodeId], turn: &mut Turn<'_>) {
         if !gone.is_empty() {
+            self.look_for_remains(gone);
             for name in self.shared.iter().cloned().collect::<Vec<_>>() {
                 let Some(user) = self.table.get_mut(&name) else { continue };
                 user.gone.extend(gone.iter().take(MAX_GONE));
@@ -345,6 +360,46 @@ impl Users {
             }
         }
         for name in self.awaiting.iter().cloned().collect::<Vec<_>>() {
+            self.advance(&name, turn);
+        }
+    }
+
+    fn look_for_remains(&mut self, gone: &[NodeId]) {
+        self.remains.dead.extend(gone);
+        if self.remains.dead.len() > MAX_GONE {
+            self.remains = Remains::default();
+            // So many at once: the answers to these tell who else holds a user.
+            return self.restore_all();
+        }
+        let alone = self.table.iter().filter(|(_, user)| user.held > 0 && !user.is_shared());
+        // In order: what a test on fake time does is the same each time.
+        self.remains.users = alone.map(|(name, _)| Arc::clone(name)).collect::<BTreeSet<_>>().into_iter().collect();
+    }
+
+    fn ask_for_remains(&mut self, turn: &mut Turn<'_>) {
+        let Remains { dead, users, asked } = &mut self.remains;
+        dead.retain(|node| !turn.members.has(*node));
+        while !dead.is_empty() && !users.is_empty() && asked.len() < MAX_FINDS {
+            let some: Vec<_> = users.drain(..users.len().min((BATCH / dead.len()).max(1))).collect();
+            let op = Op::Find { users: some.clone(), nodes: dead.clone() };
+            asked.insert(turn.out.ask(op, Waiting::Find, turn.now), some);
+        }
+        if users.is_empty() {
+            dead.clear();
+        }
+    }
+
+    /// What is noted of nodes that are gone, and nobody here knew.
+    pub(super) fn found(&mut self, id: OpId, reply: Reply, turn: &mut Turn<'_>) {
+        let asked = self.remains.asked.remove(&id).unwrap_or_default();
+        let Reply::Found(found) = reply else {
+            // The answer to a restore tells who else holds a user.
+            self.backoff.failed(turn.now);
+            return asked.iter().for_each(|name| self.restore_later(name));
+        };
+        for (name, node) in found {
+            let Some(user) = self.table.get_mut(&name).filter(|user| user.gone.len() < MAX_GONE) else { continue };
+            user.gone.push(node);
             self.advance(&name, turn);
         }
     }
@@ -423,6 +478,7 @@ impl Users {
         self.restoring.clear();
         self.doubted.clear();
         self.touches.clear();
+        self.remains = Remains::default();
         self.table.retain(|_, user| {
             let before = (user.is_noted, user.held);
             *user = User::new();
@@ -506,6 +562,7 @@ impl Users {
             return;
         }
         self.touch(turn);
+        self.ask_for_remains(turn);
         if turn.now < self.tick_at || (self.shared.is_empty() && self.wanting.is_empty()) {
             return;
         }

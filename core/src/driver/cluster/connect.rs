@@ -1,14 +1,15 @@
 //! How a connection comes to be: who is asked where the server is, what is said first, and what server is good enough.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use wsguard_proto::cluster::store::{SCRIPTS, Value};
+use wsguard_proto::cluster::store::{SCRIPTS, Store, Value};
 use wsguard_proto::cluster::url::{ClusterUrl, Deployment, Host, Login};
 
 use super::link::Link;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, not_permitted};
 use super::slots::SlotMap;
 
 /// For a connection to be there, and for each thing that is said on it first.
@@ -23,6 +24,10 @@ const SHARDED: (u32, u32) = (7, 0);
 /// Where to connect, and as whom.
 pub(super) struct Target {
     pub(super) url: ClusterUrl,
+    /// The cluster's.
+    pub(super) name: Arc<str>,
+    /// `on_outage`: nobody is let in while it cannot be reached.
+    pub(super) closes: bool,
     pub(super) tls: Option<TlsConnector>,
 }
 
@@ -56,6 +61,11 @@ struct Hello {
 }
 
 impl Target {
+    /// What is kept there. `is_sharded`: channels belong to slots.
+    pub(super) fn store(&self, is_sharded: bool) -> Store {
+        Store::new(Arc::clone(&self.name), is_sharded).in_database(self.url.database())
+    }
+
     /// Connects. `known` are masters of the Cluster that were there the last time; `turn` says who is asked first.
     pub(super) async fn connect(&self, known: &[Host], turn: usize) -> Result<Connected, Refusal> {
         let connecting = async {
@@ -91,7 +101,20 @@ impl Target {
         for script in SCRIPTS {
             in_time(PATIENCE, link.ask(&[b"SCRIPT", b"LOAD", script.text.as_bytes()])).await?;
         }
+        in_time(PATIENCE, self.check_rights(&mut link, is_cluster)).await?;
         Ok(Server { host: host.clone(), link, version: hello.version })
+    }
+
+    /// A user that may not send some command is refused here: otherwise what needs it fails when somebody needs it, as a ban.
+    async fn check_rights(&self, link: &mut Link, is_cluster: bool) -> Result<(), Refusal> {
+        let command = self.store(false).rights(is_cluster);
+        let words: Vec<_> = command.words().collect();
+        let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+        let Value::Array(denied) = link.ask(&words).await? else { return Ok(()) };
+        let denied = denied.iter().filter_map(|name| if let Value::Bytes(name) = name { Some(name) } else { None });
+        let is_plain = |name: &&Vec<u8>| name.len() <= 20 && name.iter().all(u8::is_ascii_lowercase);
+        let denied: Vec<_> = denied.filter(is_plain).map(|name| String::from_utf8_lossy(name)).collect();
+        if denied.is_empty() { Ok(()) } else { Err(Refusal::Wrong(not_permitted(&denied.join(", ")))) }
     }
 
     async fn open(&self, host: &Host) -> Result<(Link, Hello), Refusal> {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use wsguard_proto::cluster::pacing::Long;
 use wsguard_proto::cluster::resp::{Received, encode};
 use wsguard_proto::cluster::store::{Command, Value};
 
@@ -27,11 +28,13 @@ pub(super) struct Awaited {
     pub(super) command: Command,
     /// How often it was sent elsewhere.
     pub(super) redirections: u8,
+    /// How often its keys were on two servers.
+    pub(super) tries: u8,
 }
 
 impl Awaited {
     pub(super) fn plain(name: &'static str, keys: Vec<Vec<u8>>) -> Self {
-        Self { of: None, command: Command { script: None, name, keys, args: Vec::new() }, redirections: 0 }
+        Self { of: None, command: Command { script: None, name, keys, args: Vec::new() }, redirections: 0, tries: 0 }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -53,6 +56,8 @@ pub(super) struct Lane {
     out: Vec<u8>,
     unwritten: usize,
     heard: Instant,
+    /// What is behind a long command is late.
+    long: Long,
     /// Since when an answer is overdue.
     late: Option<Instant>,
 }
@@ -66,7 +71,15 @@ pub(super) enum Event {
 
 impl Lane {
     pub(super) fn new(link: Link, now: Instant) -> Self {
-        Self { link, waiting: VecDeque::new(), out: Vec::new(), unwritten: 0, heard: now, late: None }
+        Self {
+            link,
+            waiting: VecDeque::new(),
+            out: Vec::new(),
+            unwritten: 0,
+            heard: now,
+            long: Long::default(),
+            late: None,
+        }
     }
 
     /// Sends a command; it is written with others by [`flush`](Self::flush).
@@ -86,6 +99,7 @@ impl Lane {
     }
 
     fn sent(&mut self, awaited: Awaited, now: Instant) {
+        self.long.sent(awaited.size());
         self.waiting.push_back((awaited, now));
         self.unwritten += 1;
         if self.unwritten >= MAX_BATCH || self.out.len() >= MAX_BATCH_BYTES {
@@ -116,6 +130,7 @@ impl Lane {
                 Received::Answer(value) => value,
             };
             let (awaited, _) = self.waiting.pop_front().ok_or("the server answers what nobody asked")?;
+            self.long.answered(awaited.size());
             Ok(Event::Answered(awaited, value))
         })
     }
@@ -140,7 +155,10 @@ impl Lane {
     /// When [`tend`](Self::tend) is due.
     pub(super) fn deadline(&self) -> Instant {
         let sent = self.waiting.front().map(|(_, sent)| *sent);
-        self.late.map(|since| since + GRACE).or(sent.map(|sent| sent + PATIENCE)).unwrap_or(self.heard + QUIET)
+        self.late
+            .map(|since| since + GRACE)
+            .or(sent.map(|sent| sent + PATIENCE + Duration::from_millis(self.long.grace_ms())))
+            .unwrap_or(self.heard + QUIET)
     }
 
     /// The connection itself, while nothing is on its way.

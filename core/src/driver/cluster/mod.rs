@@ -29,6 +29,7 @@ use wsguard_proto::cluster::ops::{Buckets, Effect, NodeId, Request, Topic, UserF
 use wsguard_proto::config::ClusterPolicy;
 use wsguard_proto::config_error::ConfigError;
 use wsguard_proto::lock::lock;
+use wsguard_proto::options::OnOutage;
 
 use self::connect::Target;
 use self::dice::dice;
@@ -93,7 +94,8 @@ impl Cluster {
         effects: Box<dyn Fn(Effect) + Send>,
     ) -> Result<Arc<Self>, Error> {
         let tls = policy.url.is_tls.then(tls::connector).transpose()?;
-        let target = Arc::new(Target { url: policy.url.clone(), tls });
+        let closes = policy.on_outage == OnOutage::Closed;
+        let target = Arc::new(Target { url: policy.url.clone(), name: Arc::clone(&policy.name), closes, tls });
         let interest = Arc::new(Interest::default());
         let settings = Settings {
             id: node_id(),
@@ -111,8 +113,7 @@ impl Cluster {
             dropped: AtomicU64::new(0),
         });
         let (first, tried) = mpsc::channel();
-        let name = Arc::clone(&policy.name);
-        let worker = Worker::new(Arc::clone(&shared), target, name, clock, node, effects, first);
+        let worker = Worker::new(Arc::clone(&shared), target, clock, node, effects, first);
         let ends = Ends(Arc::clone(&shared));
         let run = move || {
             guard_panics(true);

@@ -6,6 +6,11 @@ use std::io;
 const NOT_PERMITTED: &str = "the user may not do in Redis what a node does: it needs the keys and channels `wsguard:*`, and \
                              scripts (docs/SCALING.md has the rules)";
 
+/// The user may not send these commands, or not about keys and channels of a node.
+pub(super) fn not_permitted(commands: &str) -> String {
+    format!("{NOT_PERMITTED}; denied: {commands}")
+}
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -49,6 +54,7 @@ impl fmt::Display for Refusal {
 pub(super) fn explain(error: &str) -> String {
     let code = error.split(' ').next().unwrap_or_default();
     match code {
+        _ if is_denied_in_script(error) => NOT_PERMITTED.to_owned(),
         "NOPERM" => NOT_PERMITTED.to_owned(),
         "NOAUTH" => "Redis asks for a password now".to_owned(),
         "LOADING" => "Redis loads its data".to_owned(),
@@ -72,12 +78,17 @@ fn is_full(error: &str) -> bool {
     error.starts_with("OOM ") || error.contains("OOM command not allowed")
 }
 
+/// A script may be run, and not do what it does: 6.2 and 7.0 have the first words, later ones the second.
+fn is_denied_in_script(error: &str) -> bool {
+    error.contains("The user executing the script can't") || error.contains("ACL failure in script")
+}
+
 /// Whether an error says that this server cannot be worked with now, whatever is asked of it.
 pub(super) fn ends_session(error: &str) -> bool {
     let code = error.split(' ').next().unwrap_or_default();
     let codes =
         ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"];
-    codes.contains(&code) || is_full(error)
+    codes.contains(&code) || is_full(error) || is_denied_in_script(error)
 }
 
 /// An error of the network. What TLS says may repeat names of a certificate.
@@ -106,6 +117,7 @@ mod tests {
             "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `app`, `Hunter2`",
             "WRONGPASS Hunter2",
             "NOPERM User app has no permissions Hunter2",
+            "ERR The user executing the script can't run this command or subcommand script: Hunter2",
             "ERR Hunter2",
             "Hunter2 x",
             "HUNTER2",

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wsguard_proto::cluster::ops::{Op, OpId, Reply, Topic};
 use wsguard_proto::cluster::store::{Command, Store, Value};
@@ -16,12 +16,20 @@ use super::connect::{Connected, Server, Target, ask_slots};
 use super::lane::{Awaited, Event, Lane};
 use super::refusal::{Refusal, ends_session, explain};
 use super::slots::{SlotMap, redirection};
+use crate::driver::caught::said;
 
 /// Commands and bytes that are on their way at most; then nothing more is sent until some are answered.
 const MAX_COMMANDS: usize = 8192;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How often a command is sent elsewhere.
 const MAX_REDIRECTIONS: u8 = 8;
+/// Keys of one command are on two servers while their slot moves: it is sent again after this time, so often at most.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+const MAX_TRIES: u8 = 45;
+/// Servers that a slot moves to, and that have none yet.
+const MAX_NEW: usize = 16;
+/// How often it is said that an op of one kind fails.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What came of it.
 #[derive(Debug)]
@@ -45,7 +53,6 @@ struct Place {
 /// Connections that work.
 pub(super) struct Session {
     target: Arc<Target>,
-    name: Arc<str>,
     store: Store,
     places: Vec<Place>,
     /// Of a Cluster.
@@ -62,19 +69,24 @@ pub(super) struct Session {
     /// What is sent once the map is read again.
     parked: Vec<Awaited>,
     is_stale: bool,
+    /// Servers that the map does not name, and that have what is asked for.
+    new: Vec<Host>,
+    /// What is sent again, and when.
+    later: VecDeque<(Instant, Awaited)>,
     /// The server that something came from last.
     turn: usize,
     outcomes: VecDeque<Outcome>,
+    /// When it was said last that something failed.
+    told: HashMap<&'static str, Instant>,
 }
 
 impl Session {
-    pub(super) fn new(target: Arc<Target>, name: Arc<str>, connected: Connected) -> Self {
+    pub(super) fn new(target: Arc<Target>, connected: Connected) -> Self {
         let is_sharded = connected.is_sharded();
         let now = Instant::now();
         Self {
+            store: target.store(is_sharded),
             target,
-            store: Store::new(Arc::clone(&name), is_sharded),
-            name,
             places: connected.servers.into_iter().map(|server| Place::new(server, now)).collect(),
             slots: connected.slots,
             is_sharded,
@@ -86,8 +98,11 @@ impl Session {
             cut: HashSet::new(),
             parked: Vec::new(),
             is_stale: false,
+            new: Vec::new(),
+            later: VecDeque::new(),
             turn: 0,
             outcomes: VecDeque::new(),
+            told: HashMap::new(),
         }
     }
 
@@ -120,13 +135,13 @@ impl Session {
             self.finish(serial);
         }
         for (index, command) in commands.into_iter().enumerate() {
-            self.send(Awaited { of: Some((serial, index)), command, redirections: 0 }, now);
+            self.send(Awaited { of: Some((serial, index)), command, redirections: 0, tries: 0 }, now);
         }
     }
 
     /// In a Cluster messages of nodes come by channels of slots, and those from outside by channels of the whole Cluster.
     fn hear(&self, topic: &Topic, names: [&'static str; 2]) -> Vec<Command> {
-        let channel = topic.channel(&self.name).into_bytes();
+        let channel = topic.channel(self.store.channels()).into_bytes();
         let names = if self.is_sharded { &names[..] } else { &names[..1] };
         names.iter().map(|name| Awaited::plain(name, vec![channel.clone()]).command).collect()
     }
@@ -191,7 +206,7 @@ impl Session {
         let [Value::Bytes(kind), Value::Bytes(channel), ..] = push.as_slice() else { return };
         match kind.as_slice() {
             b"message" | b"smessage" => {
-                let topic = Topic::parse(&self.name, channel);
+                let topic = Topic::parse(self.store.channels(), channel);
                 if let (Some(topic), Some(Value::Bytes(bytes))) = (topic, push.pop()) {
                     self.outcomes.push_back(Outcome::Heard(topic, bytes));
                 }
@@ -231,19 +246,25 @@ impl Session {
             }
             "ASK" if may_redirect && self.slots.is_some() => {
                 let host = redirection(error, &self.places[at].host);
-                match host.and_then(|host| self.place(&host)) {
+                match host.as_ref().and_then(|host| self.place(host)) {
                     Some(at) => {
                         self.send_to(at, Awaited::plain("ASKING", Vec::new()), now);
                         self.send_to(at, again(awaited), now);
                     }
-                    // A server that this node does not know yet.
+                    // A server that this node does not know yet. The map has it once it serves its first slot.
                     None => {
+                        let known = host.filter(|host| self.new.len() < MAX_NEW && !self.new.contains(host));
+                        self.new.extend(known);
                         self.is_stale = true;
                         self.parked.push(again(awaited));
                     }
                 }
             }
-            "TRYAGAIN" if may_redirect => self.send(again(awaited), now),
+            "TRYAGAIN" if awaited.tries < MAX_TRIES => {
+                // Where it is sent next may have changed meanwhile: that is counted anew.
+                let awaited = Awaited { tries: awaited.tries + 1, redirections: 0, ..awaited };
+                self.later.push_back((now + TRY_AGAIN, awaited));
+            }
             _ => self.note(&awaited, value),
         }
         Ok(())
@@ -263,16 +284,42 @@ impl Session {
     fn finish(&mut self, serial: u64) {
         let Some(Asked { id, op, values }) = self.asked.remove(&serial) else { return };
         let values: Vec<Value> = values.into_iter().flatten().collect();
+        let error = values.iter().find_map(|value| if let Value::Error(error) = value { Some(&**error) } else { None });
+        let what = op.name();
         let reply = match self.store.reply(&op, &values) {
             // In a Cluster the number is of those at one server.
             Reply::Published(_) if self.slots.is_some() => Reply::Published(None),
+            Reply::Failed(why) => {
+                self.tell_failure(what, error);
+                Reply::Failed(why)
+            }
             reply => reply,
         };
         self.outcomes.push_back(Outcome::Reply(id, reply));
     }
 
+    /// Says what does not work, of each thing once in a while: the node goes on without it, and an operator sees nothing else.
+    fn tell_failure(&mut self, what: &'static str, error: Option<&str>) {
+        let now = Instant::now();
+        if self.told.get(what).is_some_and(|at| now.duration_since(*at) < TOLD_EVERY) {
+            return;
+        }
+        self.told.insert(what, now);
+        let why = error.map_or_else(|| "the answer is none that a node knows".to_owned(), explain);
+        let url = &self.target.url;
+        said(|| tracing::warn!(target: "wsguard", "cluster: {url} did not do what a node asked (`{what}`): {why}"));
+    }
+
     /// Looks after connections that are quiet or do not answer.
     pub(super) fn tend(&mut self, now: Instant) -> Result<(), String> {
+        // While the map is read again, nothing else is asked.
+        while !self.is_stale
+            && self.later.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, awaited)) = self.later.pop_front()
+        {
+            self.send(awaited, now);
+        }
+        self.flush();
         let mut pings = 0;
         for Place { lane, .. } in &mut self.places {
             let was_idle = lane.is_idle();
@@ -288,7 +335,8 @@ impl Session {
 
     /// When [`tend`](Self::tend) is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.places.iter().map(|place| place.lane.deadline()).min()
+        let later = self.later.front().filter(|_| !self.is_stale).map(|(at, _)| *at);
+        self.places.iter().map(|place| place.lane.deadline()).chain(later).min()
     }
 
     /// Whether the map of the slots is to be read again, and may be.
@@ -300,7 +348,8 @@ impl Session {
     pub(super) async fn renew(&mut self) -> Result<(), Refusal> {
         let place = &mut self.places[0];
         let slots = ask_slots(place.lane.link(), &place.host).await?;
-        for master in &slots.masters {
+        let new = core::mem::take(&mut self.new);
+        for master in slots.masters.iter().chain(&new) {
             if self.place(master).is_none() {
                 let server = self.target.server(master, true).await?;
                 self.places.push(Place::new(server, Instant::now()));

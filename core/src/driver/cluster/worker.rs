@@ -40,7 +40,6 @@ enum Link {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     target: Arc<Target>,
-    name: Arc<str>,
     clock: Clock,
     node: Node,
     /// Tells the server what to do.
@@ -69,7 +68,6 @@ impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
         target: Arc<Target>,
-        name: Arc<str>,
         clock: Clock,
         node: Node,
         act: Box<dyn Fn(Effect) + Send>,
@@ -78,7 +76,6 @@ impl Worker {
         Self {
             shared,
             target,
-            name,
             clock,
             node,
             act,
@@ -217,7 +214,7 @@ impl Worker {
             }
             Woken::Outcome(Err(why)) => self.lost(&why),
             Woken::Connected(Ok(connected)) => {
-                let session = Session::new(Arc::clone(&self.target), Arc::clone(&self.name), connected);
+                let session = Session::new(Arc::clone(&self.target), connected);
                 self.masters = session.masters();
                 self.link = Link::Up(Box::new(session));
                 self.node.connected(now);
@@ -260,8 +257,9 @@ impl Worker {
             return;
         }
         let what = if self.was_up && self.told.is_none() { "was lost" } else { "cannot be reached" };
+        let meanwhile = if self.target.closes { "lets nobody in (`on_outage`)" } else { "goes on alone" };
         said(
-            || tracing::warn!(target: "wsguard", "cluster: {url} {what}: {why}; this node goes on alone, and tries again"),
+            || tracing::warn!(target: "wsguard", "cluster: {url} {what}: {why}; this node {meanwhile}, and tries again"),
         );
         self.told = Some(why.to_owned());
     }

@@ -159,20 +159,22 @@ impl World {
 
     fn any_fault(&mut self) {
         let (node, ms) = (self.some_node(), 200 + self.random.below(12_000));
-        let fault = match self.random.below(40) {
+        let fault = match self.random.below(50) {
             0..9 => Fault::Cut { node, ms },
             9..16 => Fault::Pause { node, ms },
-            16..23 => Fault::Kill { node, ms: ms + 1000 },
-            23..29 => Fault::Slow { node, ms },
-            29..33 => Fault::Deafen { node, ms },
-            33..37 => Fault::Reset { node },
-            37 => Fault::PauseDatabase { ms: ms / 3 },
-            38 => Fault::RestartDatabase { ms: ms / 6 },
+            16..33 => Fault::Kill { node, ms: ms + 1000 },
+            33..39 => Fault::Slow { node, ms },
+            39..43 => Fault::Deafen { node, ms },
+            43..47 => Fault::Reset { node },
+            47 => Fault::PauseDatabase { ms: ms / 3 },
+            48 => Fault::RestartDatabase { ms: ms / 6 },
             _ => Fault::Flush,
         };
         let machine = &self.machines[node];
-        let is_free = machine.is_alive && machine.healthy_since != NEVER && self.database.healthy_since != NEVER;
-        if is_free {
+        let is_well = machine.healthy_since != NEVER && self.database.healthy_since != NEVER;
+        // A node also dies while it is cut off, stands still or is slow, and while Redis is not there.
+        let may_be = machine.is_alive && (is_well || matches!(fault, Fault::Kill { .. }));
+        if may_be {
             self.fault(fault);
         }
         // More nodes, more goes wrong: a node every two minutes.

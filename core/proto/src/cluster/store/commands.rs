@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::script::{self, Script};
 use crate::bans::Subject;
-use crate::cluster::ops::{Level, LogId, NodeId, Op};
+use crate::cluster::ops::{Level, LogId, NodeId, Op, Topic};
 
 /// A ban for longer than this (31 years) has no end.
 const LONGEST_BAN_MS: u64 = 1_000_000_000_000;
@@ -46,6 +46,7 @@ impl Command {
 #[derive(Clone, Debug)]
 pub struct Store {
     name: Arc<str>,
+    channels: Arc<str>,
     /// Channels belong to slots (`SPUBLISH`): the server is a Cluster.
     is_sharded: bool,
 }
@@ -53,7 +54,22 @@ pub struct Store {
 impl Store {
     /// Of the nodes with this name.
     pub fn new(name: Arc<str>, is_sharded: bool) -> Self {
-        Self { name, is_sharded }
+        Self { channels: Arc::clone(&name), name, is_sharded }
+    }
+
+    /// In the database of this number. Keys belong to a database, channels do not: nodes of one name in two databases would hear each
+    /// other's messages. No name has a `/`.
+    #[must_use]
+    pub fn in_database(mut self, number: u32) -> Self {
+        if number != 0 {
+            self.channels = format!("{}/{number}", self.name).into();
+        }
+        self
+    }
+
+    /// What channels are named by: see [`Topic::channel`](crate::cluster::ops::Topic::channel).
+    pub fn channels(&self) -> &Arc<str> {
+        &self.channels
     }
 
     fn shared(&self, what: &str) -> Vec<u8> {
@@ -64,11 +80,19 @@ impl Store {
         format!("wsguard:{}:u:{user}", self.name).into_bytes()
     }
 
+    /// Asks which commands of a node this user may not send: a list of them. `is_cluster`: those of a Redis Cluster, too.
+    pub fn rights(&self, is_cluster: bool) -> Command {
+        let channel = Topic::All.channel(&self.channels).into_bytes();
+        // Not as keys: the server that is asked need not be the one that has them.
+        Command::script(&script::RIGHTS, vec![], vec![self.shared("state"), channel, number(&u8::from(is_cluster))])
+    }
+
     /// What carries out an op, in this order. Others may stand between.
     pub fn commands(&self, op: &Op) -> Vec<Command> {
         vec![match op {
             Op::Touch { users, keep_ms } => return self.touch(users, *keep_ms),
             Op::ReadLog { after } => return self.read_log(*after),
+            Op::Find { users, nodes } => return self.find(users, nodes),
             Op::LoadBans => {
                 return vec![
                     Command::script(&script::BANS, vec![self.shared("log")], vec![]),
@@ -96,15 +120,15 @@ impl Store {
             Op::Unban { subject, node } => self.about_bans(&script::UNBAN, *node, subject, vec![]),
             Op::Publish { topic, bytes } => {
                 let name = if self.is_sharded { "SPUBLISH" } else { "PUBLISH" };
-                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![bytes.to_vec()])
+                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![bytes.to_vec()])
             }
             Op::Subscribe { topic } => {
                 let name = if self.is_sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![])
             }
             Op::Unsubscribe { topic } => {
                 let name = if self.is_sharded { "SUNSUBSCRIBE" } else { "UNSUBSCRIBE" };
-                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![])
             }
             _ => return self.about_user(op).into_iter().collect(),
         }]
@@ -144,6 +168,12 @@ impl Store {
         users.iter().map(|user| Command::plain("PEXPIRE", self.user(user), vec![number(&keep_ms)])).collect()
     }
 
+    fn find(&self, users: &[Arc<str>], nodes: &[NodeId]) -> Vec<Command> {
+        let all = users.iter().flat_map(|user| nodes.iter().map(move |node| (user, node)));
+        let field = |node: &NodeId| format!("n:{node}").into_bytes();
+        all.map(|(user, node)| Command::plain("HEXISTS", self.user(user), vec![field(node)])).collect()
+    }
+
     /// What was trimmed is asked for last: whatever is trimmed between the two is not missed unnoticed.
     fn read_log(&self, after: LogId) -> Vec<Command> {
         let behind = format!("({}-{}", after.0, after.1).into_bytes();
@@ -151,6 +181,8 @@ impl Store {
         vec![
             Command::plain("XRANGE", self.shared("log"), range),
             Command::plain("HGET", self.shared("state"), vec![b"oldest".into()]),
+            // By its clock entries are understood; it may have been set since the last beat.
+            Command::script(&script::BANS, vec![self.shared("log")], vec![]),
         ]
     }
 }
@@ -181,4 +213,23 @@ fn with_levels(mut args: Vec<Vec<u8>>, levels: &[Level]) -> Vec<Vec<u8>> {
         );
     }
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_tell_databases_apart() {
+        let topic = Topic::Room("r".into());
+        let keys = |number| {
+            let store = Store::new("n".into(), false).in_database(number);
+            let commands = store.commands(&Op::Subscribe { topic: topic.clone() });
+            let key = String::from_utf8(commands[0].keys[0].clone()).unwrap();
+            assert_eq!(Topic::parse(store.channels(), key.as_bytes()), Some(topic.clone()));
+            key
+        };
+        assert_eq!([keys(0), keys(1), keys(12)], ["wsguard:n:room:r", "wsguard:n/1:room:r", "wsguard:n/12:room:r"]);
+        assert_eq!(Topic::parse("n", keys(1).as_bytes()), None);
+    }
 }

@@ -53,10 +53,19 @@ fn read(op: &Op, values: &[Value]) -> Option<Reply> {
             let missing = users.iter().zip(values).filter(|(_, value)| value.int() == Some(0));
             Reply::Touched(missing.map(|(user, _)| Arc::clone(user)).collect())
         }
+        Op::Find { users, nodes } => {
+            let all = users.iter().flat_map(|user| nodes.iter().map(move |node| (Arc::clone(user), *node)));
+            if values.len() != users.len().checked_mul(nodes.len())? {
+                return None;
+            }
+            let found = all.zip(values).filter(|(_, value)| value.int() == Some(1));
+            Reply::Found(found.map(|(found, _)| found).collect())
+        }
         Op::LoadBans => bans(values)?,
         Op::ReadLog { .. } => {
-            let [entries, oldest] = values else { return None };
+            let [entries, oldest, head] = values else { return None };
             Reply::Log {
+                now: time(head.array()?.first()?)?,
                 oldest: if *oldest == Value::Nil { LogId::default() } else { log_id(oldest)? },
                 entries: entries.array()?.iter().map(entry).collect::<Option<_>>()?,
             }

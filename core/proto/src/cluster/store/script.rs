@@ -61,6 +61,7 @@ scripts! {
     BAN "ban" = "log.lua" "ban.lua";
     UNBAN "unban" = "log.lua" "unban.lua";
     BANS "bans" = "bans.lua";
+    RIGHTS "rights" = "rights.lua";
 }
 
 #[cfg(test)]

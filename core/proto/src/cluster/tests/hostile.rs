@@ -79,6 +79,7 @@ fn replies() -> impl Strategy<Value = Reply> {
         (now.clone(), ownerships(), levels(), any::<bool>())
             .prop_map(|(now, ownership, levels, is_known)| Reply::Levels { now, ownership, levels, is_known }),
         prop::collection::vec(names(), 0..3).prop_map(Reply::Touched),
+        prop::collection::vec((names(), node_ids()), 0..3).prop_map(Reply::Found),
         (now, prop::collection::vec((names(), any::<Option<u64>>(), names()), 0..3), log_ids()).prop_map(
             |(now, bans, log)| {
                 let bans = bans.into_iter();
@@ -87,8 +88,8 @@ fn replies() -> impl Strategy<Value = Reply> {
                 Reply::Bans { now, bans: bans.map(ban).collect(), log }
             }
         ),
-        (log_ids(), prop::collection::vec((log_ids(), entries()), 0..4))
-            .prop_map(|(oldest, entries)| Reply::Log { oldest, entries }),
+        (any::<u64>(), log_ids(), prop::collection::vec((log_ids(), entries()), 0..4))
+            .prop_map(|(now, oldest, entries)| Reply::Log { now: StoreTime(now), oldest, entries }),
         any::<Option<u32>>().prop_map(Reply::Published),
         Just(Reply::Subscribed),
         Just(Reply::Done),
@@ -155,7 +156,7 @@ fn fitting(op: &Op) -> Reply {
         },
         Op::Subscribe { .. } => Reply::Subscribed,
         Op::LoadBans => Reply::Bans { now: StoreTime(1_000_000), bans: Vec::new(), log: LogId(0, 0) },
-        Op::ReadLog { .. } => Reply::Log { oldest: LogId(0, 0), entries: Vec::new() },
+        Op::ReadLog { .. } => Reply::Log { now: StoreTime(0), oldest: LogId(0, 0), entries: Vec::new() },
         Op::Publish { .. } => Reply::Published(Some(2)),
         _ => Reply::Done,
     }
@@ -346,7 +347,7 @@ fn a_revocation_of_everybody_closes_all_that_was_there() {
             let entry = |number| (LogId(1_000, number), Entry::Disconnect { user: "".into(), node: NodeId([2; 16]) });
             let reply = match op {
                 Op::ReadLog { after } if after < LogId(1_000, 1) => {
-                    Reply::Log { oldest: LogId::default(), entries: vec![entry(1)] }
+                    Reply::Log { now: StoreTime(1), oldest: LogId::default(), entries: vec![entry(1)] }
                 }
                 _ => fitting(&op),
             };

@@ -218,6 +218,13 @@ impl Store {
                 }
                 Reply::Touched(missing)
             }
+            Op::Find { users, nodes } => {
+                let all = users.iter().flat_map(|name| nodes.iter().map(move |node| (Arc::clone(name), *node)));
+                let is_noted = |(name, node): &(Arc<str>, NodeId)| {
+                    self.users.get(name).is_some_and(|user| user.until > self.now && user.counts.contains_key(node))
+                };
+                Reply::Found(all.filter(is_noted).collect())
+            }
             Op::Disconnect { user, node } => self.append(Entry::Disconnect { user: Arc::clone(user), node: *node }),
             Op::Ban { subject, for_ms, reason, node } => {
                 let until = for_ms.map(|for_ms| StoreTime(self.now + for_ms * 1000));
@@ -236,7 +243,7 @@ impl Store {
             }
             Op::ReadLog { after } => {
                 let entries = self.log.iter().filter(|(id, _)| id > after).take(256).cloned().collect();
-                Reply::Log { oldest: LogId(0, 0), entries }
+                Reply::Log { now: StoreTime(self.now), oldest: LogId(0, 0), entries }
             }
             Op::Subscribe { topic } => {
                 self.subscriptions.entry(from).or_default().insert(topic.clone());

@@ -112,6 +112,44 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
     assert_eq!(world.peers[0].node.dropped(), 4);
 }
 
+/// Redis takes 100 KB a second. What is more is dropped, and nothing that is not a message waits for long.
+#[test]
+fn more_messages_than_the_link_carries_do_not_cut_a_node_off() {
+    let mut world = joined(2);
+    world.up(1, &room("a"));
+    world.run(100);
+    let message = |number: u32| {
+        let payload = [&[0][..], &number.to_be_bytes(), &[0; 2000]].concat().into();
+        Message { to: vec![room("a")], kind: Kind::Binary, plain: true, payload }
+    };
+    let user: Arc<str> = "u".into();
+    let mut slowest = 0;
+    for step in 0..600_u32 {
+        (0..10).for_each(|more| world.request(0, Request::Publish(message(step * 10 + more))));
+        if step % 100 == 99 {
+            world.enter(0, &user, 100);
+        }
+        // One of 2 KB each 20 ms; what is not a message takes no time.
+        world.poll(0);
+        let mut is_message = false;
+        while !is_message && let Some((_, op)) = world.peers[0].next_op() {
+            is_message = matches!(op, Op::Publish { topic: Topic::Room(_), .. });
+            world.carry_out(0, 0);
+            world.answer(0);
+        }
+        world.poll(1);
+        while world.carry_out(1, 0) | world.answer(1) | world.hear(1) | world.hear(0) {}
+        world.pass_time(20);
+        slowest = if world.peers[0].asked.is_empty() { 0 } else { slowest + 1 };
+        assert!(slowest * 20 < 900, "a connection waits for its place");
+    }
+    assert_eq!((world.peers[0].outages, world.peers[1].outages), (0, 0));
+    assert_eq!(world.peers[0].held[&user], 6);
+    let heard: Vec<_> = world.peers[1].delivered.iter().map(|message| message.payload[1..5].to_vec()).collect();
+    assert!(heard.len() > 500 && heard.is_sorted(), "{}", heard.len());
+    assert!(world.peers[0].node.dropped() > 4000, "{}", world.peers[0].node.dropped());
+}
+
 #[test]
 fn an_owner_shares_and_owns_again() {
     let mut world = joined(2);
@@ -221,6 +259,33 @@ fn a_dead_node_that_nobody_shares_with_is_noticed_when_somebody_is_refused() {
     world.enter(0, &user, 2);
     world.flow();
     assert_eq!((world.refused, world.peers[0].held.get(&user)), (1, Some(&1)));
+}
+
+/// It died between its enter and its word to the owner, who then kept alive what it did not know of.
+#[test]
+fn a_node_that_dies_as_it_enters_leaves_nothing_to_an_owner_that_never_heard_of_it() {
+    let mut world = joined(2);
+    let users: Vec<Arc<str>> = (0..600).map(|number| format!("user {number}").into()).collect();
+    for user in &users {
+        world.enter(0, user, 2);
+    }
+    world.flow();
+    for user in &users {
+        world.enter(1, user, 2);
+    }
+    world.poll(1);
+    while world.carry_out(1, 0) {}
+    world.disconnect(1);
+    let dead = world.peers.pop().unwrap().id;
+    let is_noted = |world: &World| users.iter().any(|user| world.store.users[user].counts.contains_key(&dead));
+    assert!(is_noted(&world));
+    world.run(LEASE_MS);
+    assert!(!is_noted(&world), "the owner does not know of the dead");
+    for user in &users {
+        world.enter(0, user, 2);
+    }
+    world.flow();
+    assert_eq!(world.refused, 0);
 }
 
 #[test]

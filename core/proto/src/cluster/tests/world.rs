@@ -47,6 +47,11 @@ pub(super) struct World {
 }
 
 impl Peer {
+    /// What Redis carries out next.
+    pub(super) fn next_op(&self) -> Option<&(OpId, Op)> {
+        self.ops.front()
+    }
+
     fn take(
         &mut self,
         effects: Vec<Effect>,

@@ -292,3 +292,19 @@ fn a_node_that_hears_nothing_although_redis_answers_connects_anew() {
     redis.ask(&["PUBLISH", "wsguard:prod:room:a", r#"{"event": "news", "data": [1]}"#]);
     assert!(node.hears().contains("news"));
 }
+
+/// Channels belong to no database: without a name of its own each would hear the other's messages.
+#[test]
+fn nodes_of_one_name_in_two_databases_are_two_servers() {
+    let redis = Redis::start(&[]);
+    let node = start(&format!("redis://127.0.0.1:{}/1", redis.port)).unwrap();
+    node.is_told(true);
+    node.cluster.up(room());
+    redis.ask_until(
+        &["PUBSUB", "NUMSUB", "wsguard:prod/1:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(1)),
+    );
+    redis.ask(&["PUBLISH", "wsguard:prod:room:a", r#"{"event": "theirs", "data": 1}"#]);
+    redis.ask(&["PUBLISH", "wsguard:prod/1:room:a", r#"{"event": "ours", "data": 1}"#]);
+    assert!(node.hears().contains("ours"));
+}

@@ -23,7 +23,7 @@ use super::redis::{PATIENCE, Redis, cluster};
 const ME: NodeId = NodeId(*b"0123456789abcdef");
 
 fn target(url: &str, tls: Option<TlsConnector>) -> Target {
-    Target { url: ClusterUrl::parse(url).unwrap(), tls }
+    Target { url: ClusterUrl::parse(url).unwrap(), name: "test".into(), closes: false, tls }
 }
 
 fn run<T>(act: impl Future<Output = T>) -> T {
@@ -33,7 +33,7 @@ fn run<T>(act: impl Future<Output = T>) -> T {
 async fn session(url: &str) -> Session {
     let target = Arc::new(target(url, None));
     let connected = target.connect(&[], 0).await.unwrap();
-    Session::new(target, "test".into(), connected)
+    Session::new(target, connected)
 }
 
 fn refusal(url: &str) -> Refusal {
@@ -118,8 +118,9 @@ fn ops_are_carried_out_and_messages_heard() {
         }
         assert_eq!(published, [(1, Reply::Published(Some(1))), (2, Reply::Published(Some(0)))]);
         assert_eq!(heard, [(room("a"), b"one".to_vec())]);
-        redis.ask(&["PUBLISH", "wsguard:test:room:a", "outside"]);
-        redis.ask(&["PUBLISH", "wsguard:other:room:a", "elsewhere"]);
+        redis.ask(&["PUBLISH", "wsguard:test/3:room:a", "outside"]);
+        redis.ask(&["PUBLISH", "wsguard:other/3:room:a", "elsewhere"]);
+        redis.ask(&["PUBLISH", "wsguard:test:room:a", "in another database"]);
         let heard = outcomes(&mut session, 1).await.unwrap();
         assert!(matches!(&heard[0], Outcome::Heard(topic, bytes) if *topic == room("a") && bytes == b"outside"));
         // Scripts that Redis has lost are sent again, and each op is carried out once.
@@ -314,7 +315,7 @@ fn tls_takes_authorities_that_it_was_given_and_no_others() {
     run(async {
         let trusted = Arc::new(target(&url, Some(connector("ca"))));
         let connected = trusted.connect(&[], 0).await.unwrap();
-        let mut session = Session::new(trusted, "test".into(), connected);
+        let mut session = Session::new(trusted, connected);
         let large = vec![7; 300_000];
         let replies =
             carry(&mut session, vec![Op::Subscribe { topic: Topic::All }, publish(&Topic::All, &large)]).await;
@@ -354,6 +355,62 @@ fn a_cluster_has_its_ops_where_their_slots_are_also_when_these_move() {
         let users: Vec<Arc<str>> = (0..50).map(|number| number.to_string().into()).collect();
         let replies = carry(&mut session, vec![Op::Touch { users, keep_ms: 60_000 }]).await;
         assert!(matches!(&replies[0], Reply::Touched(_)), "{replies:?}");
+    });
+}
+
+/// A server that has no slot yet gets two: one that has no key, and that of the nodes, whose keys are on both servers for a time.
+#[test]
+fn ops_find_their_keys_while_a_slot_moves_to_a_server_that_had_none() {
+    let nodes = cluster();
+    let new = Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+    new.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port.to_string()]);
+    let knows_all = |value: &Value| {
+        matches!(value, Value::Bytes(text) if String::from_utf8_lossy(text).contains("cluster_known_nodes:4")
+            && String::from_utf8_lossy(text).contains("cluster_state:ok"))
+    };
+    nodes.iter().chain([&new]).for_each(|node| node.ask_until(&["CLUSTER", "INFO"], knows_all));
+    let id = |redis: &Redis| match redis.ask(&["CLUSTER", "MYID"]) {
+        Value::Bytes(id) => String::from_utf8(id).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let owner = |slot: u16| &nodes[usize::from(slot / 5461).min(2)];
+    let begin = |slot: u16| {
+        let text = slot.to_string();
+        new.ask(&["CLUSTER", "SETSLOT", &text, "IMPORTING", &id(owner(slot))]);
+        owner(slot).ask(&["CLUSTER", "SETSLOT", &text, "MIGRATING", &id(&new)]);
+    };
+    let shared = slot(b"wsguard:{test}:nodes");
+    let port = new.port.to_string();
+    let migrate = |key: &str| {
+        let moved = owner(shared).ask(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        assert_eq!(moved, Value::Bytes(b"OK".into()));
+    };
+    let (go, told) = std::sync::mpsc::channel();
+    let (new, id, owner, migrate) = (&new, &id, &owner, &migrate);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            told.recv().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            migrate("wsguard:{test}:state");
+            for node in [new, owner(shared)] {
+                node.ask(&["CLUSTER", "SETSLOT", &shared.to_string(), "NODE", &id(new)]);
+            }
+        });
+        run(async {
+            let mut session = session(&format!("redis+cluster://127.0.0.1:{}", nodes[0].port)).await;
+            let replies = carry(&mut session, vec![beat()]).await;
+            assert!(matches!(replies[0], Reply::Beat { was_member: false, .. }), "{replies:?}");
+            let user = slot(b"wsguard:test:u:asked");
+            begin(user);
+            let replies = carry(&mut session, vec![enter("asked")]).await;
+            assert!(is_alone(&replies[0]), "{replies:?}");
+            assert_eq!(new.ask(&["CLUSTER", "COUNTKEYSINSLOT", &user.to_string()]), Value::Int(1));
+            begin(shared);
+            migrate("wsguard:{test}:nodes");
+            go.send(()).unwrap();
+            let replies = carry(&mut session, vec![beat()]).await;
+            assert!(matches!(replies[0], Reply::Beat { was_member: true, .. }), "{replies:?}");
+        });
     });
 }
 
@@ -438,7 +495,7 @@ fn sentinel_says_where_the_master_is_also_after_a_fail_over() {
         let mut after = loop {
             let target = Arc::new(target(&url, None));
             match target.connect(&[], 0).await {
-                Ok(connected) => break Session::new(target, "test".into(), connected),
+                Ok(connected) => break Session::new(target, connected),
                 Err(why) => assert!(matches!(why, Refusal::Away(_)) && Instant::now() < deadline, "{why:?}"),
             }
         };
@@ -454,4 +511,20 @@ fn sentinel_says_where_the_master_is_also_after_a_fail_over() {
     });
     let why = refusal(&format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port));
     assert!(matches!(&why, Refusal::Wrong(text) if text.contains("no server by the name")), "{why:?}");
+}
+
+#[test]
+fn whoever_may_not_send_every_command_is_refused_and_told_which() {
+    // Nobody needs this one while scripts are known: it is no reason to refuse a server.
+    let redis = Redis::start(&["--rename-command", "EVAL", "eval-of-the-operator"]);
+    drop(run(session(&format!("redis://127.0.0.1:{}", redis.port))));
+    let url = format!("redis://w:pw@127.0.0.1:{}", redis.port);
+    for denied in ["time", "hset", "xadd", "zrangebyscore", "publish", "unsubscribe"] {
+        let rule = format!("-{denied}");
+        redis.ask(&["ACL", "SETUSER", "w", "reset", "on", ">pw", "~wsguard:*", "&wsguard:*", "+@all", &rule]);
+        let why = refusal(&url);
+        assert!(matches!(&why, Refusal::Wrong(why) if why.ends_with(&format!("denied: {denied}"))), "{why}");
+    }
+    redis.ask(&["ACL", "SETUSER", "w", "reset", "on", ">pw", "~wsguard:*", "&wsguard:other:*", "+@all"]);
+    assert!(refusal(&url).to_string().ends_with("denied: publish, subscribe"), "unsubscribe is about no channel");
 }
