@@ -31,26 +31,38 @@ GENERATED = {
     "reference/cpp.md": lambda _: headers.cpp(),
     "reference/python.md": lambda _: pyapi.page(),
     "reference/node.md": lambda _: typings.page(
-        "Node", "What `import \"wsguard\"` gives. [Start in Node](../start/node.md) has a whole program, "
+        "Node",
+        'What `import "wsguard"` gives. [Start in Node](../start/node.md) has a whole program, '
         "[the guide](../bindings-node/README.md) what is particular to Node.",
-        [("", f"{NODE}index.d.ts", True), ("Options and numbers", f"{NODE}types/generated.d.ts", False)]),
+        [("", f"{NODE}index.d.ts", True), ("Options and numbers", f"{NODE}types/generated.d.ts", False)],
+    ),
     "reference/node-ws.md": lambda _: typings.page(
-        "wsguard/ws", "What `import \"wsguard/ws\"` gives: the interface of the package `ws`. "
-        "[Moving in](../docs/moving/node.md) says how an application moves.", [("", f"{NODE}ws/index.d.ts", True)]),
+        "wsguard/ws",
+        'What `import "wsguard/ws"` gives: the interface of the package `ws`. '
+        "[Moving in](../docs/moving/node.md) says how an application moves.",
+        [("", f"{NODE}ws/index.d.ts", True)],
+    ),
     "reference/node-testing.md": lambda _: typings.page(
-        "wsguard/testing", "What `import \"wsguard/testing\"` gives to the tests of an application.",
-        [("", f"{NODE}testing/index.d.ts", True)]),
+        "wsguard/testing",
+        'What `import "wsguard/testing"` gives to the tests of an application.',
+        [("", f"{NODE}testing/index.d.ts", True)],
+    ),
     "reference/rust.md": lambda _: rust(False),
     "reference/client.md": lambda _: typings.page(
-        "@wsguard/client", "The client for browsers and Node. [Its guide](../bindings-node/client/README.md) says how it "
-        "reconnects.", [("", f"{NODE}client/client.d.ts", True)]),
+        "@wsguard/client",
+        "The client for browsers and Node. [Its guide](../bindings-node/client/README.md) says how it reconnects.",
+        [("", f"{NODE}client/client.d.ts", True)],
+    ),
 }
 
 
 def rust(is_made):
     """The page about the crate's documentation, which is beside the site where it was made."""
-    where = ("The documentation of the crate, as `cargo doc` makes it, [is here](../rust/wsguard/index.html)." if is_made else
-             "`cargo doc -p wsguard --open` shows the documentation of the crate.")
+    where = (
+        "The documentation of the crate, as `cargo doc` makes it, [is here](../rust/wsguard/index.html)."
+        if is_made
+        else "`cargo doc -p wsguard --open` shows the documentation of the crate."
+    )
     return f"# Rust\n\n{where}\n\n[Start in Rust](../start/rust.md) has a whole program.\n"
 
 
@@ -63,7 +75,9 @@ class Loader(yaml.SafeLoader):
     """Keeps the name of mkdocs' slug function as it stands."""
 
 
-Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: Tagged(suffix, loader.construct_mapping(node, deep=True)))
+Loader.add_multi_constructor(
+    "tag:yaml.org,2002:python/", lambda loader, suffix, node: Tagged(suffix, loader.construct_mapping(node, deep=True))
+)
 
 
 class Tagged:
@@ -75,12 +89,26 @@ class Dumper(yaml.SafeDumper):
     pass
 
 
-Dumper.add_representer(Tagged, lambda dumper, it: dumper.represent_mapping(f"tag:yaml.org,2002:python/{it.suffix}", it.value))
+Dumper.add_representer(
+    Tagged, lambda dumper, it: dumper.represent_mapping(f"tag:yaml.org,2002:python/{it.suffix}", it.value)
+)
 
 
 # A search leads to guides first: an interface has the same words many times.
-BOOSTS = {"docs/": 4, "SECURITY": 4, "start/": 2, "reference/options": 2, "reference/verdicts": 2, "reference/": 0.5, "bench/": 0.5,
-          "tests/": 0.3, "CHANGELOG": 0.3, "docs/HOST": 0.3, "docs/INTERNALS": 0.5, "demo/": 0.5}
+BOOSTS = {
+    "docs/": 4,
+    "SECURITY": 4,
+    "start/": 2,
+    "reference/options": 2,
+    "reference/verdicts": 2,
+    "reference/": 0.5,
+    "bench/": 0.5,
+    "tests/": 0.3,
+    "CHANGELOG": 0.3,
+    "docs/HOST": 0.3,
+    "docs/INTERNALS": 0.5,
+    "demo/": 0.5,
+}
 
 
 def with_boost(path, text):
@@ -149,8 +177,11 @@ def main():
     site = sources.Sources(places | {f"docs/site/pages/{file}": file for file in own})
     for file in files:
         if file in GENERATED:
-            site.pages[file] = rust(bool(arguments.rust)) if file == "reference/rust.md" else GENERATED[file](
-                lambda text, source, file=file: site.convert(text, source, file))
+            site.pages[file] = (
+                rust(bool(arguments.rust))
+                if file == "reference/rust.md"
+                else GENERATED[file](lambda text, source, file=file: site.convert(text, source, file))
+            )
         elif file in own:
             site.pages[file] = expanded(site, file)
         else:
@@ -159,7 +190,9 @@ def main():
     for file in ("extra.css", "stacked.js"):
         shutil.copy(HERE / file, work / "src" / file)
     (work / "src" / "assets").mkdir()
-    shutil.copy(HERE / "node_modules" / "iframe-worker" / "shim" / "index.js", work / "src" / "assets" / "iframe-worker.js")
+    shutil.copy(
+        HERE / "node_modules" / "iframe-worker" / "shim" / "index.js", work / "src" / "assets" / "iframe-worker.js"
+    )
     if arguments.rust:
         shutil.copytree(arguments.rust, work / "src" / "rust", ignore=shutil.ignore_patterns(".lock"))
     config |= {"docs_dir": str(work / "src"), "site_dir": str(work / "html")}
@@ -167,7 +200,9 @@ def main():
     print(f"{len(site.pages)} pages are put together; mkdocs builds them", flush=True)
     # mkdocs-material tells of its successor at each build.
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    sys.exit(subprocess.run([sys.executable, "-m", "mkdocs", "build", "-f", work / "mkdocs.yml"], env=environment).returncode)
+    sys.exit(
+        subprocess.run([sys.executable, "-m", "mkdocs", "build", "-f", work / "mkdocs.yml"], env=environment).returncode
+    )
 
 
 if __name__ == "__main__":

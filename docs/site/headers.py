@@ -7,13 +7,26 @@ from sources import ROOT, escaped
 INCLUDE = ROOT / "include"
 
 # Functions by what they are about, in the order of the header.
-GROUPS = [("wsg_options_", "Options"), ("wsg_server_", "A server"), ("wsg_batch_", "Batches of events"), ("wsg_event_", "Events"),
-          ("wsg_ticket_", "Handshakes that wait"), ("wsg_upgrade_", "Handshakes that wait"), ("wsg_conn_", "A connection"),
-          ("wsg_pipe_", "Pipes"), ("wsg_replies_", "Replies of an inline handler"), ("wsg_json_", "JSON texts"),
-          ("wsg_log_", "The log"), ("wsg_error_", "Errors"), ("wsg_", "Names and versions")]
+GROUPS = [
+    ("wsg_options_", "Options"),
+    ("wsg_server_", "A server"),
+    ("wsg_batch_", "Batches of events"),
+    ("wsg_event_", "Events"),
+    ("wsg_ticket_", "Handshakes that wait"),
+    ("wsg_upgrade_", "Handshakes that wait"),
+    ("wsg_conn_", "A connection"),
+    ("wsg_pipe_", "Pipes"),
+    ("wsg_replies_", "Replies of an inline handler"),
+    ("wsg_json_", "JSON texts"),
+    ("wsg_log_", "The log"),
+    ("wsg_error_", "Errors"),
+    ("wsg_", "Names and versions"),
+]
 # A comment and what it is about: up to the `;` at its end, or the end of a definition.
-DECLARED = re.compile(r"^/\*\*(?P<doc>.*?)\*/\n(?P<text>typedef (?:struct|enum|union)[^;{]*\{.*?\n\} \w+;|#define [^\n]*|\w[^;{]*;)",
-                      re.S | re.M)
+DECLARED = re.compile(
+    r"^/\*\*(?P<doc>.*?)\*/\n(?P<text>typedef (?:struct|enum|union)[^;{]*\{.*?\n\} \w+;|#define [^\n]*|\w[^;{]*;)",
+    re.S | re.M,
+)
 
 
 def comment(text):
@@ -24,7 +37,13 @@ def comment(text):
 
 def name_of(declaration):
     """The name that a declaration declares."""
-    for form in (r"^#define (\w+)", r"^typedef [^{]*\(\*(\w+)\)", r"\} (\w+);$", r"^typedef struct \w+ (\w+);", r"(\w+)\("):
+    for form in (
+        r"^#define (\w+)",
+        r"^typedef [^{]*\(\*(\w+)\)",
+        r"\} (\w+);$",
+        r"^typedef struct \w+ (\w+);",
+        r"(\w+)\(",
+    ):
         if found := re.search(form, declaration):
             return found[1]
     raise SystemExit(f"include/wsguard.h: no name in {declaration[:80]!r}")
@@ -44,7 +63,9 @@ def c():
             functions.setdefault(group, []).append((name, doc, text))
     declared = len(set(re.findall(r"^[a-z][^\n(]*?(wsg_\w+)\(", header, re.M)))
     if sum(map(len, functions.values())) != declared:
-        raise SystemExit(f"include/wsguard.h: of {declared} functions {sum(map(len, functions.values()))} were understood")
+        raise SystemExit(
+            f"include/wsguard.h: of {declared} functions {sum(map(len, functions.values()))} were understood"
+        )
     out = ["# C", "", "`#include <wsguard.h>`. [Start in C](../start/c.md) has a whole program.", "", from_top(top), ""]
     for title in dict.fromkeys(title for _, title in GROUPS):
         out += [f"## {title}", ""]
@@ -69,23 +90,40 @@ def from_top(text):
 
 
 def escaped_prose(text):
-    return re.sub(r"`[^`]*`|[^`]+", lambda it: it[0] if it[0][0] == "`" else escaped(it[0]).replace("*", "\\*").replace("\\|", "|"), text)
+    return re.sub(
+        r"`[^`]*`|[^`]+",
+        lambda it: it[0] if it[0][0] == "`" else escaped(it[0]).replace("*", "\\*").replace("\\|", "|"),
+        text,
+    )
 
 
 def entry(name, doc, text):
-    return [f"### `{name}` {{ #{name} data-toc-label=\"{name}\" }}", "", escaped_prose(doc), "", f"```c\n{text}\n```", ""]
+    return [f'### `{name}` {{ #{name} data-toc-label="{name}" }}', "", escaped_prose(doc), "", f"```c\n{text}\n```", ""]
 
 
 def cpp():
     text = (INCLUDE / "wsguard.hpp").read_text()
     top = "\n".join(line.removeprefix("//").removeprefix(" ") for line in text.split("#ifndef")[0].strip().split("\n"))
-    lines = public_lines(text[text.index("namespace wsguard {"):].split("\n"))
-    out = ["# C++", "", "`#include <wsguard.hpp>`. [Start in C++](../start/cpp.md) has a whole program.", "",
-           "\n\n".join(escaped_prose(" ".join(part.split("\n"))) for part in top.split("\n\n")), ""]
+    lines = public_lines(text[text.index("namespace wsguard {") :].split("\n"))
+    out = [
+        "# C++",
+        "",
+        "`#include <wsguard.hpp>`. [Start in C++](../start/cpp.md) has a whole program.",
+        "",
+        "\n\n".join(escaped_prose(" ".join(part.split("\n"))) for part in top.split("\n\n")),
+        "",
+    ]
     loose = []
     for name, doc, body in declarations(lines):
         if name:
-            out += [f"## `{name}` {{ #{name} data-toc-label=\"{name}\" }}", "", escaped_prose(doc), "", f"```cpp\n{body}\n```", ""]
+            out += [
+                f'## `{name}` {{ #{name} data-toc-label="{name}" }}',
+                "",
+                escaped_prose(doc),
+                "",
+                f"```cpp\n{body}\n```",
+                "",
+            ]
         else:
             loose.append("\n".join([*(f"/// {line}" for line in doc.split("\n") if line), body]))
     return "\n".join([*out, "## Functions, types and constants", "", "```cpp", "\n\n".join(loose), "```", ""])
@@ -136,12 +174,16 @@ def declarations(lines):
     for line in lines:
         if body:
             body.append(line)
-            if line.startswith("}") or (len(body[0]) and not body[0].rstrip().endswith("{") and line.rstrip().endswith(";")):
+            if line.startswith("}") or (
+                len(body[0]) and not body[0].rstrip().endswith("{") and line.rstrip().endswith(";")
+            ):
                 yield *titled(body), "\n".join(doc), tidy(body)
                 doc, body = [], []
         elif line.startswith("///"):
             doc.append(line[3:].strip())
-        elif re.match(r"^(class|struct|enum class) \w+.*\{", line) or (line and not line.startswith(("namespace", "}", " ", "inline namespace", "//"))):
+        elif re.match(r"^(class|struct|enum class) \w+.*\{", line) or (
+            line and not line.startswith(("namespace", "}", " ", "inline namespace", "//"))
+        ):
             if line.rstrip().endswith(";"):
                 if doc or line.startswith("inline constexpr"):
                     yield *titled([line]), "\n".join(doc), line

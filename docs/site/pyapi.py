@@ -36,7 +36,7 @@ class Package:
         node = self.nodes.get(name)
         if node is None:
             raise SystemExit(f"wsguard.{name} is exported, and was not found")
-        out = [f"### `{name}` {{ #{name.lower()} data-toc-label=\"{name}\" }}", ""]
+        out = [f'### `{name}` {{ #{name.lower()} data-toc-label="{name}" }}', ""]
         if isinstance(node, ast.ClassDef):
             return out + self.of_class(name, node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -48,13 +48,14 @@ class Package:
         kinds = [ast.unparse(base) for base in node.bases]
         if any(kind.split("[")[0] in ("TypedDict", "NamedTuple", "Protocol") for kind in kinds) or "Options" in name:
             return [*words(ast.get_docstring(node)), *self.fields(name, node)]
-        out = code([f"class {name}" + (f"({', '.join(kinds)})" if kinds and "Exception" in kinds[0] or "Error" in " ".join(kinds) else "")]
-                   if made is None else signature(made, f"class {name}"))
+        # The bases of an exception say what catches it; others are the package's own affair.
+        bases = f"({', '.join(kinds)})" if any(word in " ".join(kinds) for word in ("Exception", "Error")) else ""
+        out = code(signature(made, f"class {name}") if made else [f"class {name}{bases}"])
         out += words(ast.get_docstring(node))
         last = None
         for member, holder in self.members(node):
             # Overloads follow each other below one heading.
-            out += self.member(name, member, holder)[2 if defined(member) == last else 0:]
+            out += self.member(name, member, holder)[2 if defined(member) == last else 0 :]
             last = defined(member)
         return out
 
@@ -63,7 +64,11 @@ class Package:
         seen = set() if seen is None else seen
         for each in node.body:
             name = defined(each)
-            if name and (not name.startswith("_") or name in ("__aiter__", "__await__")) and not is_overload_of(each, name, seen):
+            if (
+                name
+                and (not name.startswith("_") or name in ("__aiter__", "__await__"))
+                and not is_overload_of(each, name, seen)
+            ):
                 seen.add(name)
                 yield each, node
         for base in node.bases:
@@ -73,7 +78,7 @@ class Package:
 
     def member(self, owner, node, holder):
         name = defined(node)
-        heading = [f"#### `{name}` {{ #{owner.lower()}-{name} data-toc-label=\"{name}\" }}", ""]
+        heading = [f'#### `{name}` {{ #{owner.lower()}-{name} data-toc-label="{name}" }}', ""]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if any(ast.unparse(mark).endswith((".setter", ".deleter")) for mark in node.decorator_list):
                 return []
@@ -83,14 +88,19 @@ class Package:
     def fields(self, name, node):
         """The fields of a dictionary or tuple type, with their comments, as the source has them."""
         lines = self.lines[name]
-        first = node.body[1 if ast.get_docstring(node) else 0:]
+        first = node.body[1 if ast.get_docstring(node) else 0 :]
         if not first:
             return []
         begin = first[0].lineno - 1
         while lines[begin - 1].strip().startswith("#:"):
             begin -= 1
-        text = textwrap.dedent("\n".join(lines[begin:node.end_lineno])).split("\n")
-        return code([f"class {name}({', '.join(ast.unparse(base) for base in node.bases)}):", *("    " + line if line else "" for line in text)])
+        text = textwrap.dedent("\n".join(lines[begin : node.end_lineno])).split("\n")
+        return code(
+            [
+                f"class {name}({', '.join(ast.unparse(base) for base in node.bases)}):",
+                *("    " + line if line else "" for line in text),
+            ]
+        )
 
     def beside(self, owner, node):
         """The comment `#:` above a name, or the text below it."""
@@ -162,7 +172,12 @@ def words(doc):
             out += [marked(kept) + ":"] if kept else []
             block = []
         elif section := next((mark for mark in SECTIONS if line.startswith(mark)), None):
-            out += ["", f"**{SECTIONS[section]}**" + (f" {marked(line[len(section):].strip())}" if line[len(section):].strip() else ""), ""]
+            out += [
+                "",
+                f"**{SECTIONS[section]}**"
+                + (f" {marked(line[len(section) :].strip())}" if line[len(section) :].strip() else ""),
+                "",
+            ]
             in_section = True
         elif in_section and (found := re.match(r"^    (\*{0,2}\w+(?:, \w+)*): (.*)$", line)):
             out.append(f"- `{found[1]}`: {marked(found[2])}")
@@ -184,8 +199,13 @@ def marked(line):
 
 def page():
     top, testing = Package(PACKAGE), Package(PACKAGE / "testing")
-    out = ["# Python", "", "What `import wsguard` gives. [Start in Python](../start/python.md) has a whole program, "
-           "[the guide](../bindings-python/README.md) what is particular to Python.", ""]
+    out = [
+        "# Python",
+        "",
+        "What `import wsguard` gives. [Start in Python](../start/python.md) has a whole program, "
+        "[the guide](../bindings-python/README.md) what is particular to Python.",
+        "",
+    ]
     names = top.exported()
     # What a program begins with stands first.
     first = ["Server", "Connection", "Message", "Request", "Accept", "Reject", "Close", "Violation", "Audience"]

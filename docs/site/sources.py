@@ -32,8 +32,23 @@ BETTER = {
 CODE_OR_LINK = re.compile(r"`+[^`]*`+|(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\()([^()\s]+)(\))")
 FENCE = re.compile(r"^\s*(```|~~~)")
 LIST_ITEM = re.compile(r"^(\s*)([-*+]|\d+\.)\s+")
-LANGUAGES = {".rs": "rust", ".py": "python", ".pyi": "python", ".mjs": "js", ".js": "js", ".ts": "ts", ".c": "c", ".h": "c",
-             ".hpp": "cpp", ".cpp": "cpp", ".yml": "yaml", ".json": "json", ".toml": "toml", ".sh": "bash", ".conf": "nginx"}
+LANGUAGES = {
+    ".rs": "rust",
+    ".py": "python",
+    ".pyi": "python",
+    ".mjs": "js",
+    ".js": "js",
+    ".ts": "ts",
+    ".c": "c",
+    ".h": "c",
+    ".hpp": "cpp",
+    ".cpp": "cpp",
+    ".yml": "yaml",
+    ".json": "json",
+    ".toml": "toml",
+    ".sh": "bash",
+    ".conf": "nginx",
+}
 SKIPPED = {"node_modules", "target", ".venv", "__pycache__"}
 
 
@@ -56,7 +71,7 @@ class Sources:
         def changed(link):
             if not link[1]:
                 return link[0]
-            line = link.string[link.string.rfind("\n", 0, link.start()) + 1:]
+            line = link.string[link.string.rfind("\n", 0, link.start()) + 1 :]
             # Indented by four it may be code, in which nothing is a link, or a part of a list.
             return link[1] + self.target(link[2], source, place, line.startswith("    ")) + link[3]
 
@@ -99,8 +114,11 @@ class Sources:
     def folder(self, path):
         """The page of a folder: its files, each with a page of its own."""
         place = self.places[path]
-        files = sorted(file for file in (ROOT / path).iterdir()
-                       if file.name not in SKIPPED and not file.name.startswith(".") and is_text(file))
+        files = sorted(
+            file
+            for file in (ROOT / path).iterdir()
+            if file.name not in SKIPPED and not file.name.startswith(".") and is_text(file)
+        )
         lines = [f"- [{file.name}]({relative(self.place_of(f'{path}/{file.name}'), place)})" for file in files]
         return f"# {path}\n\n" + "\n".join(lines) + "\n"
 
@@ -123,7 +141,11 @@ def shown(path):
     text = file.read_text().rstrip("\n")
     if file.name == "package-lock.json" or len(text) > 200_000:
         return f"# {path}\n\nThis file is in the repository; it is too long for a page.\n"
-    return f"# {file.name}\n\n`{path}` of the repository.\n\n" + fenced_text(text, LANGUAGES.get(file.suffix, "text")) + "\n"
+    return (
+        f"# {file.name}\n\n`{path}` of the repository.\n\n"
+        + fenced_text(text, LANGUAGES.get(file.suffix, "text"))
+        + "\n"
+    )
 
 
 def fenced_text(text, language):
@@ -148,7 +170,8 @@ def for_python_markdown(text):
             before = out[-1] if out else ""
             if item and before.strip() and not in_list and not line.startswith("    "):
                 out.append("")
-            if in_list and (nested := re.match(r"^( {2,3})(?=\S)", line)) and not item or (item and len(item[1]) in (2, 3)):
+            goes_on = in_list and not item and re.match(r"^ {2,3}(?=\S)", line)
+            if goes_on or (item and len(item[1]) in (2, 3)):
                 line = "    " + line.lstrip()
             in_list = bool(item) or (in_list and (not line.strip() or line.startswith(" ")))
         out.append(line)

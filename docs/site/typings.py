@@ -6,7 +6,9 @@ from sources import ROOT
 
 # A declaration with fewer lines than this is shown whole, its comments inside.
 LONG = 30
-BEGIN = re.compile(r"^(?:export )?(?:default )?(?:declare )?(?:abstract )?(class|interface|type|function|const|namespace|let|var) (\w+)")
+BEGIN = re.compile(
+    r"^(?:export )?(?:default )?(?:declare )?(?:abstract )?(class|interface|type|function|const|namespace|let|var) (\w+)"
+)
 MEMBER = re.compile(r"(?:static |readonly |protected |async |get |set )*(\[?[\w.~'$]+|\()")
 
 
@@ -29,7 +31,7 @@ def declarations(lines, indent=""):
     found, doc, at = [], [], 0
     while at < len(lines):
         line = lines[at]
-        text = line[len(indent):] if line.startswith(indent) else ""
+        text = line[len(indent) :] if line.startswith(indent) else ""
         if text.startswith("/**"):
             doc, at = comment(lines, at)
             continue
@@ -58,7 +60,7 @@ def together(entries):
 def comment(lines, at):
     """The words of the comment that begins here, and the line behind it."""
     end = next(number for number in range(at, len(lines)) if "*/" in lines[number])
-    words = " ".join(lines[at:end + 1]) if end == at else "\n".join(lines[at:end + 1])
+    words = " ".join(lines[at : end + 1]) if end == at else "\n".join(lines[at : end + 1])
     words = re.sub(r"^\s*/\*\*\s?|\s*\*/\s*$", "", words)
     return [re.sub(r"^\s*\* ?", "", line) for line in words.split("\n")], end + 1
 
@@ -80,12 +82,18 @@ def entry(name, doc, lines, is_found):
     """A declaration: whole, or a long one by its members."""
     kind = BEGIN.match(lines[0])[1]
     hidden = "" if is_found else " data-search-exclude"
-    out = [f"### `{name}` {{ data-toc-label=\"{name}\"{hidden} }}", "", prose(doc), ""]
+    out = [f'### `{name}` {{ data-toc-label="{name}"{hidden} }}', "", prose(doc), ""]
     if len(lines) < LONG or kind not in ("class", "interface", "namespace"):
         return [*out, *block(lines)]
     out += block([lines[0], "  // its members are below", "}"])
     for member, words, text in declarations(lines[1:-1], "  "):
-        out += [f"#### `{member}` {{ data-toc-label=\"{member}\"{hidden} }}", "", prose(words), "", *block([line[2:] for line in text])]
+        out += [
+            f'#### `{member}` {{ data-toc-label="{member}"{hidden} }}',
+            "",
+            prose(words),
+            "",
+            *block([line[2:] for line in text]),
+        ]
     return out
 
 

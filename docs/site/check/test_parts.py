@@ -15,7 +15,9 @@ import typings
 
 class Links(unittest.TestCase):
     def setUp(self):
-        self.site = sources.Sources({"docs/OPERATING.md": "docs/OPERATING.md", "docs/SCALING.md": "docs/SCALING.md", "README.md": "overview.md"})
+        self.site = sources.Sources(
+            {"docs/OPERATING.md": "docs/OPERATING.md", "docs/SCALING.md": "docs/SCALING.md", "README.md": "overview.md"}
+        )
 
     def converted(self, text, source="docs/OPERATING.md", place="docs/OPERATING.md"):
         return self.site.convert(text, source, place)
@@ -73,18 +75,38 @@ class Tables(unittest.TestCase):
 
 class Interfaces(unittest.TestCase):
     def test_bodies_and_private_parts_of_cpp_are_left_out(self):
-        lines = headers.public_lines([
-            "class a {", " public:", "  a(int x) : x_(x) {}", "  int get() const {", "    return x_;", "  }", "  a(b c) noexcept",
-            "      : x_(c.get()) {}", " private:", "  class in {", "   public:", "    int y;", "  };", "  int x_;", "};"])
+        lines = headers.public_lines(
+            [
+                "class a {",
+                " public:",
+                "  a(int x) : x_(x) {}",
+                "  int get() const {",
+                "    return x_;",
+                "  }",
+                "  a(b c) noexcept",
+                "      : x_(c.get()) {}",
+                " private:",
+                "  class in {",
+                "   public:",
+                "    int y;",
+                "  };",
+                "  int x_;",
+                "};",
+            ]
+        )
         self.assertEqual(lines, ["class a {", "  a(int x);", "  int get() const;", "  a(b c) noexcept;", "};"])
 
     def test_overloads_are_one_entry(self):
-        found = typings.declarations(["  /** One. */", "  on(a: string): void;", "  on(a: number): void;", "  off(): void;"], "  ")
+        found = typings.declarations(
+            ["  /** One. */", "  on(a: string): void;", "  on(a: number): void;", "  off(): void;"], "  "
+        )
         self.assertEqual([(name, doc) for name, doc, _ in found], [("on", ["One."]), ("off", [])])
         self.assertEqual(len(found[0][2]), 2)
 
     def test_docstrings_become_markdown(self):
-        text = "\n".join(pyapi.words("Calls :meth:`run`::\n\n    server.run()\n\nArgs:\n    loop: ``auto``\n        or not.\n"))
+        text = "\n".join(
+            pyapi.words("Calls :meth:`run`::\n\n    server.run()\n\nArgs:\n    loop: ``auto``\n        or not.\n")
+        )
         self.assertIn("Calls `run`:\n\n```python\nserver.run()\n```", text)
         self.assertIn("**Arguments**\n\n- `loop`: `auto`\n    or not.", text)
 
