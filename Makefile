@@ -125,7 +125,7 @@ install:
 	TARGET=$(abspath $(TARGET)) ffi/install.sh $(PREFIX)
 
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
+	tests/packages.sh chromium firefox-esr nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
 	    redis-server redis-sentinel
 
 autobahn: hosts
