@@ -3,6 +3,8 @@
 //! The message itself is the window. Nothing is written beyond the room that the caller gives: he decides how long a message may
 //! be, and how many blocks it may have.
 
+#![expect(clippy::inline_always, reason = "a few instructions each, once or more for every symbol of a message")]
+
 use super::input::Input;
 use super::tables::{Lengths, MOST_DISTANCES, MOST_LITERALS, Sorted, Tables, Used};
 

@@ -80,7 +80,7 @@ impl Bits {
         // The code of the end: behind all shorter ones, and those of its length before it.
         let end = literals[256];
         let shorter = literals.iter().filter(|len| (1..end).contains(*len)).map(|len| 1 << (end - len)).sum::<u32>();
-        let before = literals[..256].iter().filter(|len| **len == end).count() as u32;
+        let before = literals[..256].iter().map(|len| u32::from(*len == end)).sum::<u32>();
         self.code(shorter + before, end.into());
     }
 

@@ -22,8 +22,8 @@ const BYTES_PER_BLOCK: u64 = 100;
 /// fewer: those that keep the least begin one after 2047 bytes, zlib as it comes after 16 383.
 const UNCHARGED_BLOCKS: u64 = 2;
 const BYTES_PER_UNCHARGED_BLOCK: u64 = 1024;
-/// Other blocks for each of these.
-const OTHERS_PER_UNCHARGED: u64 = 16;
+/// Wherever one with codes may be, so many others may be: they cost far less.
+const OTHERS_PER_BLOCK: u64 = 16;
 /// What a message is charged for any more work, in bytes: 2048 for a block with codes. The worst of those takes 48 000
 /// instructions, a small one 200, and 2 KiB of JSON 16 a byte: no byte that is charged costs twice that.
 const BYTES_OF_WORK: u64 = 32;
@@ -98,8 +98,8 @@ impl Inflater {
     /// Bytes that the last message is to be charged for its blocks, beside those that it was inflated to.
     pub fn surcharge_bytes(&self) -> u64 {
         let free = UNCHARGED_BLOCKS + self.inflated_bytes() / BYTES_PER_UNCHARGED_BLOCK;
-        let work = WORK_OF_CODES * self.with_codes.saturating_sub(free)
-            + self.others.saturating_sub(OTHERS_PER_UNCHARGED * free);
+        let work =
+            WORK_OF_CODES * self.with_codes.saturating_sub(free) + self.others.saturating_sub(OTHERS_PER_BLOCK * free);
         work * BYTES_OF_WORK
     }
 
@@ -121,8 +121,8 @@ impl Inflater {
                 Ok(Head { kind: Kind::Stored(_) | Kind::LeftOut | Kind::Fixed, .. }) => self.others += 1,
                 Ok(Head { kind: Kind::Own, .. }) | Err(_) => self.with_codes += 1,
             }
-            let work = WORK_OF_CODES * self.with_codes + self.others;
-            if work > WORK_OF_CODES * (FREE_BLOCKS + u64::from(frames) + *len as u64 / BYTES_PER_BLOCK) {
+            let blocks = self.with_codes + self.others / OTHERS_PER_BLOCK;
+            if blocks > FREE_BLOCKS + u64::from(frames) + *len as u64 / BYTES_PER_BLOCK {
                 return Err(Broken::Corrupt(CompressionFault::TooManyBlocks));
             }
             match block {

@@ -1,5 +1,7 @@
 //! Bits of a compressed message, the lowest of each byte first (RFC 1951 section 3.1.1).
 
+#![expect(clippy::inline_always, reason = "a few instructions each, once or more for every symbol of a message")]
+
 /// Bytes of which the next bits are held. It reads on behind the last byte, where zeros are: [`Input::is_over`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'i> {
@@ -37,7 +39,7 @@ impl<'i> Input<'i> {
         let Some(next) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) else { return false };
         self.held |= u64::from_le_bytes(*next) << (self.count & 63);
         self.at += ((63 - self.count) >> 3) as usize;
-        self.count |= 56;
+        self.count |= 0x38;
         true
     }
 

@@ -2,6 +2,8 @@
 //!
 //! As libdeflate has them: what a symbol means stands in its entry, and longer codes go on in a second table behind the first.
 
+#![expect(clippy::inline_always, reason = "a few instructions each, once or more for every symbol of a message")]
+
 /// Bits that lead into the first table, of literals and lengths, of distances, and of code lengths.
 const LITERAL_BITS: usize = 10;
 const DISTANCE_BITS: usize = 8;
@@ -241,7 +243,9 @@ impl Sorted {
     /// Sorts the codes of an alphabet that begins with the symbol `first`.
     fn sort(&mut self, used: &[OfUse], first: usize) -> &Self {
         (self.count, self.of_len) = (used.len(), [0; LONGEST_CODE + 1]);
-        used.iter().for_each(|used| self.of_len[used.len()] += 1);
+        for used in used {
+            self.of_len[used.len()] += 1;
+        }
         let (mut places, mut sum) = ([0; LONGEST_CODE + 1], 0);
         for (place, count) in places.iter_mut().zip(&self.of_len) {
             *place = sum;

@@ -129,7 +129,9 @@ proptest! {
     ) {
         let mut message = message;
         let most = if is_early { message.len().min(80) } else { message.len() };
-        changes.iter().for_each(|(at, bit)| message[at.index(most)] ^= 1 << bit);
+        for (at, bit) in &changes {
+            message[at.index(most)] ^= 1 << bit;
+        }
         check(&message, 1 << 20, 0);
     }
 
@@ -168,9 +170,12 @@ fn codes_of_every_shape() {
             if let Some(end) = literals.iter().position(|len| *len > 0).filter(|_| literals.get(256) == Some(&0)) {
                 literals.swap(end, 256);
             }
-            for changed in [None, Some(0), Some(100), Some(256)] {
+            for changed in [None, Some(0_usize), Some(100), Some(256)] {
                 let mut literals = literals.clone();
-                changed.into_iter().for_each(|at: usize| literals[at] = literals[at].wrapping_add(1) & 15);
+                if let Some(at) = changed {
+                    let len: &mut u8 = &mut literals[at];
+                    *len = len.wrapping_add(1) & 15;
+                }
                 let mut bits = Bits::default();
                 bits.empty_block_with(&literals, &far);
                 bits.put(0, 3);
