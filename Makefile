@@ -152,7 +152,7 @@ dist-test:
 	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/dist/run.sh try.py $(ONLY)
 
 packages:
-	tests/packages.sh chromium nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
+	tests/packages.sh chromium firefox-esr nginx libnginx-mod-stream haproxy apache2-bin caddy varnish libfaketime openssl valgrind cmake pkg-config \
 	    redis-server redis-sentinel
 
 autobahn: hosts

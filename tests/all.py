@@ -29,7 +29,7 @@ PARTS = {
     "openmetrics": "the metrics of a server, as Prometheus' own parser reads them",
     "proxy": "behind real proxies: nginx, HAProxy, Apache, Caddy, Varnish",
     "cluster": "nodes of three languages on real Redis, Sentinel and Cluster, with faults",
-    "browser": "a real Chromium against each host",
+    "browser": "a real Chromium and a real Firefox against each host",
     "demo-test": "the demo in a real Chromium",
     "abi": "C and C++: the header, threads, sanitizers, valgrind, installation",
     "python": "Python: types, lints, idiom, examples, the wheel in clean environments",

@@ -23,33 +23,41 @@ export async function serve(t, { headers = {}, tls } = {}) {
 }
 
 /**
- * Opens a WebSocket in a page (or a frame), sends messages, waits for as many answers as `answers` says, and then
- * closes it as `close` says; without `close` the server is expected to. What the page saw of it.
+ * Opens a WebSocket, sends messages, waits for as many answers as `answers` says, and then closes it as `close` says; without
+ * `close` the server is expected to. What the page saw of it. It runs in the page: it knows nothing but its argument.
  */
-export function connect(page, url, { protocols = [], send = [], answers = 0, quietMs = 0, close } = {}) {
-  const script = ({ url, protocols, send, answers, quietMs, close }) =>
-    new Promise((resolve) => {
-      const seen = { opened: false, protocol: null, extensions: null, messages: [], error: false };
-      const socket = new WebSocket(url, protocols);
-      const leave = () => close && socket.close(...close);
-      socket.onopen = async () => {
-        seen.opened = true;
-        seen.protocol = socket.protocol;
-        seen.extensions = socket.extensions;
-        await new Promise((wake) => setTimeout(wake, quietMs));
-        for (const message of send) {
-          socket.send(message.bytes ? new Uint8Array(message.bytes) : JSON.stringify(message));
-        }
-        if (answers === 0) leave();
-      };
-      socket.onmessage = (event) => {
-        seen.messages.push(JSON.parse(event.data));
-        if (seen.messages.length === answers) leave();
-      };
-      socket.onerror = () => (seen.error = true);
-      socket.onclose = ({ code, reason, wasClean }) => resolve({ ...seen, code, reason, wasClean });
-    });
-  return page.evaluate(script, { url, protocols, send, answers, quietMs, close });
+export function talk({ url, protocols, send, answers, quietMs, close }) {
+  return new Promise((resolve) => {
+    const seen = { opened: false, protocol: null, extensions: null, messages: [], error: false };
+    const socket = new WebSocket(url, protocols);
+    const leave = () => close && socket.close(...close);
+    socket.onopen = async () => {
+      seen.opened = true;
+      seen.protocol = socket.protocol;
+      seen.extensions = socket.extensions;
+      await new Promise((wake) => setTimeout(wake, quietMs));
+      for (const message of send) {
+        socket.send(message.bytes ? new Uint8Array(message.bytes) : JSON.stringify(message));
+      }
+      if (answers === 0) leave();
+    };
+    socket.onmessage = (event) => {
+      seen.messages.push(JSON.parse(event.data));
+      if (seen.messages.length === answers) leave();
+    };
+    socket.onerror = () => (seen.error = true);
+    socket.onclose = ({ code, reason, wasClean }) => resolve({ ...seen, code, reason, wasClean });
+  });
+}
+
+/** What `talk` is told. */
+export function task(url, { protocols = [], send = [], answers = 0, quietMs = 0, close } = {}) {
+  return { url, protocols, send, answers, quietMs, close };
+}
+
+/** `talk` in a page (or a frame) of Chromium. */
+export function connect(page, url, options) {
+  return page.evaluate(talk, task(url, options));
 }
 
 /** A message for the `echo` event. */

@@ -5,8 +5,10 @@ use crate::codec::{Opcode, Violation};
 use crate::deflate::{Broken, Compressed};
 
 /// Inflated bytes that count for one message in the budget of a turn: a megabyte takes the whole turn of a connection, and the
-/// others of its shard have theirs before the next. So do a thousand blocks with codes of their own, however little is in them.
+/// others of its shard have theirs before the next.
 const BYTES_PER_MESSAGE: u64 = 1024;
+/// A block with codes of its own takes as long as so many kilobytes, however little is in it.
+const MESSAGES_PER_BLOCK: u64 = 3;
 
 impl Connection {
     // THREATS D4, D7.
@@ -21,7 +23,7 @@ impl Connection {
         let (mut room, before) = (turn.deflate.take_room(), turn.deflate.bytes_inflated);
         let inflated = turn.deflate.inflate(compressed, limit, &mut room);
         let bytes = turn.deflate.bytes_inflated - before;
-        let work = (bytes / BYTES_PER_MESSAGE).max(turn.deflate.more_blocks());
+        let work = (bytes / BYTES_PER_MESSAGE).max(turn.deflate.more_blocks() * MESSAGES_PER_BLOCK);
         turn.message_budget = turn.message_budget.saturating_sub(work as usize);
         let surcharge = turn.deflate.surcharge_bytes();
         turn.deflate.surcharge = Some(surcharge);

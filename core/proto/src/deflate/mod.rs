@@ -3,11 +3,14 @@
 //! Never with context takeover: each message is compressed by itself. So an idle connection holds neither compressor nor window,
 //! one of each serves all connections of a shard, and secrets of different messages never share a window.
 
+mod blocks;
 mod deflater;
 mod huffman;
 mod inflater;
+mod input;
 mod negotiate;
 mod short;
+mod tables;
 
 pub use deflater::{BUDGET_BYTES, Budget, Deflater, Pressed, WINDOW_SIZES, payload, payload_bytes};
 pub use inflater::{Broken, Compressed, Inflater};
@@ -110,4 +113,8 @@ impl Deflate {
 }
 
 #[cfg(test)]
+mod blocks_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zlib_tests;

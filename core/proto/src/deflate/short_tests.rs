@@ -148,3 +148,49 @@ fn as_short_as_zlib_makes_it() {
         }
     }
 }
+
+/// What a peer may send, so that repetitions are looked for in vain, or compared at length: no byte costs more than a few times
+/// what one of JSON does. Counted, not timed.
+#[test]
+fn no_message_is_much_more_work_than_another() {
+    let mut seed = 7_u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let json: Vec<u8> =
+        (0..600).flat_map(|at| format!(r#"{{"id":{},"n":{at}}},"#, at * 7919 % 1000).into_bytes()).collect();
+    let filled = |mut byte: Box<dyn FnMut(usize) -> u8>| (0..LONGEST).map(&mut byte).collect::<Vec<u8>>();
+    // Four bytes that share a hash, each time with other bytes behind them.
+    let hash = |bytes: [u8; 4]| u32::from_le_bytes(bytes).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
+    let alike: Vec<[u8; 4]> =
+        (0..4_000_000_u32).map(u32::to_le_bytes).filter(|bytes| hash(*bytes) == 77).take(900).collect();
+    let words: Vec<Vec<u8>> = (0..40).map(|_| (0..30).map(|_| next() as u8).collect()).collect();
+    let kinds: Vec<(&str, Vec<u8>)> = vec![
+        ("zeros", vec![0; LONGEST]),
+        ("a period of three", filled(Box::new(|at| b"abc"[at % 3]))),
+        ("two letters", filled(Box::new(move |_| b"ab"[next() & 1]))),
+        ("the same hash", (0..LONGEST / 4).flat_map(|at| alike[at * at * 31 % alike.len()]).collect()),
+        ("runs cut short", filled(Box::new(|at| if at % 31 == 30 { (at / 31) as u8 } else { b'a' }))),
+        ("long words", (0..LONGEST / 31).flat_map(|at| [&words[at * at % 40][..], &[at as u8]].concat()).collect()),
+        (
+            "beginnings alike",
+            (0..LONGEST / 12)
+                .flat_map(|at| [&b"beginning"[..], &(at as u32 * 40_503).to_le_bytes()[..3]].concat())
+                .collect(),
+        ),
+    ];
+    let looked = |level: u8, data: &[u8]| {
+        let mut short = Short::default();
+        round_trip(&mut short, 15, level, data);
+        short.looked as f64 / data.len() as f64
+    };
+    for level in 1..=HIGHEST_LEVEL {
+        let honest = looked(level, &json[..json.len().min(LONGEST)]);
+        for (name, data) in &kinds {
+            let worst = looked(level, data);
+            println!("level {level}, {name}: {worst:.2} a byte, {:.1} times JSON", worst / honest);
+            assert!(worst <= 2.0 * TRIES[usize::from(level) - 1] as f64, "level {level}, {name}: {worst} a byte");
+        }
+    }
+}
