@@ -26,7 +26,8 @@ pub(super) const MAX_ANSWER: usize = 65_536;
 /// The longest name of an event from outside, in bytes, as of those in a contract.
 const MAX_EVENT_BYTES: usize = 128;
 
-const FIRST: u8 = 1;
+/// Begins each message of a node.
+pub(super) const FIRST: u8 = 1;
 const VERSION: u8 = 1;
 const IS_PLAIN: u8 = 1;
 const IS_LISTED: u8 = 2;

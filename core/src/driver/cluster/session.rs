@@ -141,7 +141,7 @@ impl Session {
 
     /// In a Cluster messages of nodes come by channels of slots, and those from outside by channels of the whole Cluster.
     fn hear(&self, topic: &Topic, names: [&'static str; 2]) -> Vec<Command> {
-        let channel = topic.channel(self.store.channels()).into_bytes();
+        let channel = topic.channel(self.store.name()).into_bytes();
         let names = if self.is_sharded { &names[..] } else { &names[..1] };
         names.iter().map(|name| Awaited::plain(name, vec![channel.clone()]).command).collect()
     }
@@ -206,8 +206,10 @@ impl Session {
         let [Value::Bytes(kind), Value::Bytes(channel), ..] = push.as_slice() else { return };
         match kind.as_slice() {
             b"message" | b"smessage" => {
-                let topic = Topic::parse(self.store.channels(), channel);
-                if let (Some(topic), Some(Value::Bytes(bytes))) = (topic, push.pop()) {
+                let topic = Topic::parse(self.store.name(), channel);
+                if let (Some(topic), Some(Value::Bytes(bytes))) = (topic, push.pop())
+                    && let Some(bytes) = self.store.opened(bytes)
+                {
                     self.outcomes.push_back(Outcome::Heard(topic, bytes));
                 }
             }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::script::{self, Script};
 use crate::bans::Subject;
 use crate::cluster::ops::{Level, LogId, NodeId, Op, Topic};
+use crate::cluster::wire;
 
+/// Begins what nodes in a database other than 0 publish, before its number. No message begins so.
+const OF_A_DATABASE: u8 = 2;
 /// A ban for longer than this (31 years) has no end.
 const LONGEST_BAN_MS: u64 = 1_000_000_000_000;
 /// Entries of the log that are read at once.
@@ -46,7 +49,7 @@ impl Command {
 #[derive(Clone, Debug)]
 pub struct Store {
     name: Arc<str>,
-    channels: Arc<str>,
+    database: u32,
     /// Channels belong to slots (`SPUBLISH`): the server is a Cluster.
     is_sharded: bool,
 }
@@ -54,22 +57,42 @@ pub struct Store {
 impl Store {
     /// Of the nodes with this name.
     pub fn new(name: Arc<str>, is_sharded: bool) -> Self {
-        Self { channels: Arc::clone(&name), name, is_sharded }
+        Self { name, database: 0, is_sharded }
     }
 
-    /// In the database of this number. Keys belong to a database, channels do not: nodes of one name in two databases would hear each
-    /// other's messages. No name has a `/`.
+    /// In the database of this number. Keys belong to a database, channels do not: the messages of nodes say theirs.
     #[must_use]
     pub fn in_database(mut self, number: u32) -> Self {
-        if number != 0 {
-            self.channels = format!("{}/{number}", self.name).into();
-        }
+        self.database = number;
         self
     }
 
-    /// What channels are named by: see [`Topic::channel`](crate::cluster::ops::Topic::channel).
-    pub fn channels(&self) -> &Arc<str> {
-        &self.channels
+    /// What keys and channels are named by: see [`Topic::channel`](crate::cluster::ops::Topic::channel).
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What is published for a message of a node: itself, behind the database if that is not 0.
+    fn sealed(&self, message: &[u8]) -> Vec<u8> {
+        match self.database {
+            0 => message.to_vec(),
+            number => [&[OF_A_DATABASE], &number.to_be_bytes()[..], message].concat(),
+        }
+    }
+
+    /// What came on a channel, without the database; `None` where it is for nodes of the same name in another one. What comes from
+    /// outside names no database, and is for all of them.
+    pub fn opened(&self, mut came: Vec<u8>) -> Option<Vec<u8>> {
+        let database = match came.as_slice() {
+            [OF_A_DATABASE, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            [wire::FIRST, ..] => Some(0),
+            _ => None,
+        };
+        if database.is_some_and(|database| database != self.database) {
+            return None;
+        }
+        came.drain(..if database.is_some_and(|database| database != 0) { 5 } else { 0 });
+        Some(came)
     }
 
     fn shared(&self, what: &str) -> Vec<u8> {
@@ -82,7 +105,7 @@ impl Store {
 
     /// Asks which commands of a node this user may not send: a list of them. `is_cluster`: those of a Redis Cluster, too.
     pub fn rights(&self, is_cluster: bool) -> Command {
-        let channel = Topic::All.channel(&self.channels).into_bytes();
+        let channel = Topic::All.channel(&self.name).into_bytes();
         // Not as keys: the server that is asked need not be the one that has them.
         Command::script(&script::RIGHTS, vec![], vec![self.shared("state"), channel, number(&u8::from(is_cluster))])
     }
@@ -120,15 +143,15 @@ impl Store {
             Op::Unban { subject, node } => self.about_bans(&script::UNBAN, *node, subject, vec![]),
             Op::Publish { topic, bytes } => {
                 let name = if self.is_sharded { "SPUBLISH" } else { "PUBLISH" };
-                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![bytes.to_vec()])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![self.sealed(bytes)])
             }
             Op::Subscribe { topic } => {
                 let name = if self.is_sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
             }
             Op::Unsubscribe { topic } => {
                 let name = if self.is_sharded { "SUNSUBSCRIBE" } else { "UNSUBSCRIBE" };
-                Command::plain(name, topic.channel(&self.channels).into_bytes(), vec![])
+                Command::plain(name, topic.channel(&self.name).into_bytes(), vec![])
             }
             _ => return self.about_user(op).into_iter().collect(),
         }]
@@ -219,17 +242,33 @@ fn with_levels(mut args: Vec<Vec<u8>>, levels: &[Level]) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// What a node in this database publishes.
+    fn published(number: u32, message: &[u8]) -> Vec<u8> {
+        let op = Op::Publish { topic: Topic::Room("r".into()), bytes: message.into() };
+        let [command] = &Store::new("n".into(), false).in_database(number).commands(&op)[..] else { panic!() };
+        assert_eq!(command.keys[0], b"wsguard:n:room:r");
+        command.args[0].clone()
+    }
+
     #[test]
-    fn channels_tell_databases_apart() {
-        let topic = Topic::Room("r".into());
-        let keys = |number| {
+    fn messages_of_nodes_tell_databases_apart() {
+        let message = [wire::FIRST, 1, 9, 9];
+        for theirs in [0, 1, 256] {
+            for ours in [0, 1, 256] {
+                let opened = Store::new("n".into(), false).in_database(ours).opened(published(theirs, &message));
+                assert_eq!(opened, (theirs == ours).then(|| message.to_vec()), "{theirs} {ours}");
+            }
+        }
+        assert_eq!(published(0, &message), message);
+    }
+
+    #[test]
+    fn what_comes_from_outside_or_is_malformed_is_for_each_database() {
+        for number in [0, 7] {
             let store = Store::new("n".into(), false).in_database(number);
-            let commands = store.commands(&Op::Subscribe { topic: topic.clone() });
-            let key = String::from_utf8(commands[0].keys[0].clone()).unwrap();
-            assert_eq!(Topic::parse(store.channels(), key.as_bytes()), Some(topic.clone()));
-            key
-        };
-        assert_eq!([keys(0), keys(1), keys(12)], ["wsguard:n:room:r", "wsguard:n/1:room:r", "wsguard:n/12:room:r"]);
-        assert_eq!(Topic::parse("n", keys(1).as_bytes()), None);
+            for came in [&b"{}"[..], b"", b" {}", b"\0", &[OF_A_DATABASE, 0, 0, 7]] {
+                assert_eq!(store.opened(came.to_vec()), Some(came.to_vec()));
+            }
+        }
     }
 }

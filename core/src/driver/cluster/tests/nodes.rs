@@ -293,18 +293,28 @@ fn a_node_that_hears_nothing_although_redis_answers_connects_anew() {
     assert!(node.hears().contains("news"));
 }
 
-/// Channels belong to no database: without a name of its own each would hear the other's messages.
+/// Channels belong to no database: messages of nodes tell theirs. What comes from outside is for both.
 #[test]
-fn nodes_of_one_name_in_two_databases_are_two_servers() {
+fn messages_of_nodes_stay_in_their_database() {
     let redis = Redis::start(&[]);
-    let node = start(&format!("redis://127.0.0.1:{}/1", redis.port)).unwrap();
-    node.is_told(true);
-    node.cluster.up(room());
+    let nodes = [0, 1, 1].map(|database| {
+        let node = start(&format!("redis://127.0.0.1:{}/{database}", redis.port)).unwrap();
+        node.is_told(true);
+        node.cluster.up(room());
+        node
+    });
     redis.ask_until(
-        &["PUBSUB", "NUMSUB", "wsguard:prod/1:room:a"],
-        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(1)),
+        &["PUBSUB", "NUMSUB", "wsguard:prod:room:a"],
+        |answer| matches!(answer, Value::Array(counts) if counts[1] == Value::Int(3)),
     );
-    redis.ask(&["PUBLISH", "wsguard:prod:room:a", r#"{"event": "theirs", "data": 1}"#]);
-    redis.ask(&["PUBLISH", "wsguard:prod/1:room:a", r#"{"event": "ours", "data": 1}"#]);
-    assert!(node.hears().contains("ours"));
+    let [zero, one, another] = nodes;
+    // Those of one database have to know of each other before they say anything.
+    until("the nodes of database 1 know of each other", || {
+        one.publish(&room(), "from one");
+        another.effects.try_iter().any(|effect| matches!(effect, Effect::Deliver(_)))
+    });
+    zero.publish(&room(), "from zero");
+    redis.ask(&["PUBLISH", "wsguard:prod:room:a", r#"{"event": "outside", "data": 1}"#]);
+    assert!(zero.hears().contains("outside"));
+    assert!(one.hears().contains("outside"));
 }

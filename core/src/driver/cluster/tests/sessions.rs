@@ -118,9 +118,10 @@ fn ops_are_carried_out_and_messages_heard() {
         }
         assert_eq!(published, [(1, Reply::Published(Some(1))), (2, Reply::Published(Some(0)))]);
         assert_eq!(heard, [(room("a"), b"one".to_vec())]);
-        redis.ask(&["PUBLISH", "wsguard:test/3:room:a", "outside"]);
-        redis.ask(&["PUBLISH", "wsguard:other/3:room:a", "elsewhere"]);
-        redis.ask(&["PUBLISH", "wsguard:test:room:a", "in another database"]);
+        redis.ask(&["PUBLISH", "wsguard:other:room:a", "elsewhere"]);
+        // Of a node in database 0.
+        redis.ask(&["PUBLISH", "wsguard:test:room:a", "\x01\x01"]);
+        redis.ask(&["PUBLISH", "wsguard:test:room:a", "outside"]);
         let heard = outcomes(&mut session, 1).await.unwrap();
         assert!(matches!(&heard[0], Outcome::Heard(topic, bytes) if *topic == room("a") && bytes == b"outside"));
         // Scripts that Redis has lost are sent again, and each op is carried out once.
