@@ -126,7 +126,7 @@ fn more_messages_than_the_link_carries_do_not_cut_a_node_off() {
     let mut slowest = 0;
     for step in 0..600_u32 {
         (0..10).for_each(|more| world.request(0, Request::Publish(message(step * 10 + more))));
-        if step % 100 == 99 {
+        if step % 100 == 49 {
             world.enter(0, &user, 100);
         }
         // One of 2 KB each 20 ms; what is not a message takes no time.
