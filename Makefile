@@ -79,6 +79,7 @@ openmetrics:
 
 proxy: hosts packages
 	cargo run --locked --quiet -p wsguard-proxy-test
+	cargo test --locked --quiet -p wsguard-cli --test doctor -- --include-ignored
 
 # Nodes of different languages on real Redis servers, Sentinels and Clusters, with faults between them.
 cluster: hosts packages

@@ -27,4 +27,5 @@ for python in "$@"; do
   "$python" -m venv "$work/clean"
   "$work/clean/bin/pip" install --quiet --disable-pip-version-check --no-index "$work"/wsguard-*.whl
   (cd "$work" && "$work/clean/bin/python" "$here/tests/wheel.py")
+  "$work/clean/bin/wsguard" --version > /dev/null
 done

@@ -1,7 +1,5 @@
 //! The command `wsguard`, behind `npx wsguard`.
 
-#![expect(clippy::needless_pass_by_value, reason = "napi hands arguments over by value")]
-
 use std::ffi::OsString;
 
 use napi_derive::napi;
@@ -9,7 +7,7 @@ use napi_derive::napi;
 /// Runs the command with these arguments, without the program's name, and returns its exit code. JavaScript stands still
 /// meanwhile: it is for a process that does nothing else.
 #[napi(catch_unwind)]
-pub(crate) fn command(arguments: Vec<String>, by_npx: bool) -> u32 {
+pub fn command(arguments: Vec<String>, by_npx: bool) -> u32 {
     let called = if by_npx { "npx wsguard" } else { "wsguard" };
     let arguments = std::iter::once(called.to_owned()).chain(arguments).map(OsString::from);
     wsguard_cli::run(called, arguments).into()

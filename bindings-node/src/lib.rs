@@ -5,7 +5,7 @@
 
 mod adopt;
 mod authenticate;
-mod command;
+pub mod command;
 mod commands;
 mod connections;
 mod counts;

@@ -72,6 +72,7 @@ test('the packages that are published load in a clean folder, and nothing of the
   assert.equal(archives.length, 3, packed);
   npm(cwd, 'install', '--offline', ...archives.map((name) => path.join(cwd, name)));
   loads(cwd);
+  assert.match(execFileSync(path.join(cwd, 'node_modules', '.bin', 'wsguard'), ['--version'], { encoding: 'utf8' }), /^wsguard /);
 });
 
 test('npm install of the folder of a clone loads', (t) => {

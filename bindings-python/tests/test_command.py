@@ -1,4 +1,4 @@
-"""The command ``wsguard``, by its two doors: ``python -m wsguard`` and the console script. What it does is tested in core/cli."""
+"""The command ``wsguard`` by its doors for Python. What it does is tested in core/cli."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from wsguard import _wsguard
 
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "wsguard")

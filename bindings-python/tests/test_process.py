@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from process import CONNECT, PREAMBLE, python, succeeds

@@ -11,7 +11,7 @@ from . import _wsguard
 
 def main() -> int:
     """Runs the command with the arguments of this process; returns its exit code."""
-    # Python only notes a signal, and looks at its notes between instructions of its own; here there are none until the end.
+    # Python only notes a signal, and looks at its notes between instructions of its own: here there are none.
     for name in ("SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

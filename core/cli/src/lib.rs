@@ -53,7 +53,6 @@ enum What {
 ///
 /// It blocks until the command has ended. `serve` handles the signals of the process meanwhile.
 pub fn run(called: &'static str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments = arguments.into_iter().map(Into::into).collect::<Vec<OsString>>();
     let parser = Command::command().name("wsguard").bin_name(called);
     let command = parser.try_get_matches_from(arguments).and_then(|matches| Command::from_arg_matches(&matches));
     let command = match command {

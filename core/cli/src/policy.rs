@@ -19,7 +19,7 @@ const MAX_POLICY_BYTES: u64 = 16 * 1024 * 1024;
 /// Which policy a subcommand works on.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Source {
-    /// The policy: a JSON or TOML file of options, as Server.from_file reads it; - for JSON on standard input.
+    /// The policy: a JSON or TOML file of options, as `Server.from_file` reads it; - for JSON on standard input.
     #[arg(value_name = "POLICY")]
     pub(crate) path: PathBuf,
 

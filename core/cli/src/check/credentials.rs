@@ -6,10 +6,9 @@ use serde_json::Value;
 
 use super::entropy::weakness;
 use super::facts::Facts;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Severity, warn};
 use super::machine::is_public;
 use super::scope::Scope;
-use super::warnings::warn;
 use Severity::{High, Low, Medium};
 
 const DRAW: &str = "draw one: wsguard token make --opaque";
@@ -101,7 +100,9 @@ fn secrets(jwt: &Value) -> Vec<(String, String)> {
             }
             // By number: a secret may have been written for the name.
             None => {
-                members.values().enumerate().for_each(|(index, key)| add(format!("keys (member {})", index + 1), key))
+                for (index, key) in members.values().enumerate() {
+                    add(format!("keys (member {})", index + 1), key);
+                }
             }
         },
         _ => {}
@@ -113,7 +114,7 @@ fn secret(key: &Value) -> Option<String> {
     match key {
         Value::String(text)
             if !text.contains("-----BEGIN")
-                && !std::path::Path::new(text).extension().is_some_and(|ending| ending == "pem") =>
+                && std::path::Path::new(text).extension().is_none_or(|ending| ending != "pem") =>
         {
             Some(text.clone())
         }

@@ -42,3 +42,15 @@ impl Finding {
         json!({"severity": self.severity.name(), "id": self.id, "option": self.option, "what": self.what, "instead": self.instead})
     }
 }
+
+/// Adds a finding about an option.
+pub(super) fn warn(
+    found: &mut Vec<Finding>,
+    severity: Severity,
+    id: &'static str,
+    option: String,
+    what: impl Into<String>,
+    instead: impl Into<String>,
+) {
+    found.push(Finding { severity, id, option, what: what.into(), instead: instead.into() });
+}

@@ -6,9 +6,8 @@ use serde_json::Value;
 use wsguard::binding::CertificateFacts;
 
 use super::facts::Facts;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Severity, warn};
 use super::scope::Scope;
-use super::warnings::warn;
 use Severity::{High, Low, Medium};
 
 const DAY_S: u64 = 86_400;

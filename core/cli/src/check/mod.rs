@@ -85,17 +85,18 @@ const MAX_VALUE: usize = 160;
 fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: bool, paint: Paint) -> String {
     let mut text = String::new();
     let rows = shown::in_force(stated);
-    let defaults = rows.iter().filter(|(.., is_default)| *is_default).count();
     let _ = writeln!(text, "{name}: a server starts with it.\n");
     let _ = writeln!(text, "{}", paint.bold("In force"));
     for (option, value, is_default) in rows.iter().filter(|(.., is_default)| all || !is_default) {
-        let value = terminal::harmless(&value.to_string(), MAX_VALUE);
+        let value = match absent(option).filter(|_| *is_default && value.is_null()) {
+            Some(words) => words.to_owned(),
+            None => terminal::harmless(&value.to_string(), MAX_VALUE),
+        };
         let line = format!("  {option:<28} {value}{}", if *is_default { "  (default)" } else { "" });
         let _ = writeln!(text, "{}", if *is_default { paint.dim(&line) } else { line });
     }
     if !all {
-        let _ =
-            writeln!(text, "{}", paint.dim(&format!("  and {defaults} options with their default: --all prints them")));
+        let _ = writeln!(text, "{}", paint.dim("  the others have their default: --all prints them"));
     }
     let shown = shown::members(stated, wsguard::binding::Options::table());
     for (path, route) in shown.get("routes").and_then(Value::as_object).into_iter().flatten() {
@@ -107,6 +108,11 @@ fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: b
     text.push('\n');
     warnings_text(&mut text, findings, paint);
     text
+}
+
+/// What it means that the option is left out, where that is no value.
+fn absent(option: &str) -> Option<&'static str> {
+    wsguard::binding::Options::table().find(option).map(|option| option.absent().unwrap_or("none"))
 }
 
 fn warnings_text(text: &mut String, findings: &[Finding], paint: Paint) {

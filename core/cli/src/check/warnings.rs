@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::credentials;
 use super::facts::Facts;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Severity, warn};
 use super::machine;
 use super::scope::Scope;
 use Severity::{High, Low, Medium};
@@ -28,18 +28,6 @@ pub(crate) fn of(stated: &Map<String, Value>, facts: &Facts) -> Vec<Finding> {
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
-}
-
-/// Adds a finding about an option of `scope`.
-pub(super) fn warn(
-    found: &mut Vec<Finding>,
-    severity: Severity,
-    id: &'static str,
-    option: String,
-    what: impl Into<String>,
-    instead: impl Into<String>,
-) {
-    found.push(Finding { severity, id, option, what: what.into(), instead: instead.into() });
 }
 
 /// Whether a browser sends a credential by itself: then `Origin` is all that stands between a foreign page and the visitor.

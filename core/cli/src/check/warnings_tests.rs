@@ -51,6 +51,7 @@ fn a_good_policy_is_not_warned_of() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_weakness_of_an_option_is_one_warning() {
     let jwt = |more: &Value| {
         let mut jwt =

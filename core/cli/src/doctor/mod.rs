@@ -1,11 +1,20 @@
 //! `wsguard doctor`: the configuration of a proxy for a policy, and what the proxies on the way to a server do.
 
+mod client;
+mod examine;
 mod plan;
+mod stand_in;
 mod writers;
 
-use crate::outcome::{Ended, Outcome};
-use crate::policy::Source;
-use crate::terminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::moments::span;
+use crate::outcome::{Ended, Failure, Outcome};
+use crate::policy::{Read, Source};
+use crate::reach::{Responsible, Target};
+use crate::terminal::{self, Paint};
+use examine::{Examination, Mark};
 use plan::{Front, Plan, quoted};
 use writers::Proxy;
 
@@ -14,9 +23,14 @@ use writers::Proxy;
 Examples:
   wsguard doctor policy.json > /etc/nginx/conf.d/chat.conf
   wsguard doctor policy.json --for haproxy --certificate /etc/haproxy/app.pem
+  wsguard doctor policy.json --url wss://app.example/chat --i-am-responsible-for app.example
 
-Exit codes: 0 the policy fits the configuration; 1 the policy has to say more (the first lines say what); 2 it could not be
-written.")]
+With --url it takes the server's place on the policy's listen address, so stop the server meanwhile. It lets in nobody but itself,
+connects to the URL, and says what the proxies between do to the upgrade, Host, Origin, the client's address, compression, messages,
+pings, close codes and, with --silence, to a quiet connection.
+
+Exit codes: 0 the policy fits the configuration, the way is good; 1 the policy has to say more (the first lines say what), or the
+way has something to mend; 2 it could not be written, or the URL cannot be reached.")]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
@@ -33,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "443")]
     bind: String,
 
-    /// The proxy's certificate; for HAProxy certificate and key in one file.
+    /// The proxy's certificate; for `HAProxy` certificate and key in one file.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/wsguard/cert.pem")]
     certificate: String,
 
@@ -44,13 +58,72 @@ pub(crate) struct Args {
     /// Clients reach the proxy without TLS: another one before it does that.
     #[arg(long)]
     plain: bool,
+
+    /// Examine the way from here to this URL in place of writing a configuration.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["proxy", "upstream", "bind", "certificate", "key", "plain"])]
+    url: Option<String>,
+
+    #[command(flatten)]
+    responsible: Responsible,
+
+    /// The address to stand in for the server on, in place of the policy's.
+    #[arg(long, value_name = "HOST:PORT", requires = "url")]
+    listen: Option<String>,
+
+    /// The origin to come from, in place of the policy's first.
+    #[arg(long, value_name = "ORIGIN", requires = "url")]
+    origin: Option<String>,
+
+    /// The authorities to believe, as a PEM file, in place of the system's.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+
+    /// Leave a connection silent for so long, 10m at most: what ends it then?
+    #[arg(long, value_name = "TIME", requires = "url", default_value = "0", value_parser = span)]
+    silence: u64,
 }
+
+/// The longest silence, in seconds.
+const MAX_SILENCE_S: u64 = 600;
 
 pub(crate) fn run(args: &Args) -> Ended {
     let read = args.source.compile()?;
+    if let Some(url) = &args.url {
+        return examine(args, &read, url);
+    }
     let tls = if args.plain { None } else { Some((quoted(&args.certificate)?, quoted(&args.key)?)) };
     let front = Front { bind: quoted(&args.bind)?, tls };
     let plan = Plan::new(args.source.name(), &read, args.upstream.as_deref(), front)?;
     terminal::print(&writers::write(&plan, args.proxy)?)?;
     Ok(if plan.wanted.is_empty() { Outcome::Well } else { Outcome::Found })
+}
+
+fn examine(args: &Args, read: &Read, url: &str) -> Ended {
+    let target = Target::parse(url)?;
+    let addresses = target.resolve(&args.responsible)?;
+    let resolved = read.set.resolve(target.path.split('?').next().unwrap_or_default());
+    let policy = resolved.as_ref().map_or(&read.set.top, |resolved| &resolved.policy);
+    let mut options = read.options.clone();
+    if let Some(listen) = &args.listen {
+        options.listen.clone_from(listen);
+    }
+    let mut way = Examination::new(target.clone(), addresses, policy, origin(args, read)?);
+    way.authorities = args.ca.as_deref();
+    way.silence = Duration::from_secs(args.silence.min(MAX_SILENCE_S));
+    let nonce = examine::nonce()?;
+    let server = stand_in::StandIn::start(options, nonce.clone())?;
+    terminal::complain(&format!("wsguard: stands in for the server on {}", server.address));
+    let found = way.run(&server, &nonce)?;
+    terminal::print(&examine::text(&target, &found, Paint::for_stdout()))?;
+    Ok(if found.iter().any(|one| one.mark == Mark::Bad) { Outcome::Found } else { Outcome::Well })
+}
+
+/// An origin that the policy lets in, or the one that was asked for.
+fn origin(args: &Args, read: &Read) -> Result<String, Failure> {
+    let listed = read.options.origins.iter().flatten().find(|origin| !origin.contains('*'));
+    let origin = args.origin.as_ref().or(listed).cloned().unwrap_or_else(|| "https://app.example.com".to_owned());
+    if origin.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(origin);
+    }
+    Err(Failure::new("--origin must be printable ASCII without spaces"))
 }

@@ -142,7 +142,7 @@ fn haproxy_server(plan: &Plan) -> String {
 
 fn haproxy(plan: &Plan) -> String {
     let paths = plan.path_pattern().map_or_else(String::new, |pattern| {
-        format!("    acl is_served path -m reg \"{pattern}\"\n    http-request deny deny_status 404 unless is_served\n")
+        format!("    acl is_served path -m reg '{pattern}'\n    http-request deny deny_status 404 unless is_served\n")
     });
     format!(
         "{head}global
@@ -220,21 +220,25 @@ fn caddy(plan: &Plan) -> String {
     };
     let tls =
         plan.front.tls.as_ref().map_or_else(String::new, |(certificate, key)| format!("    tls {certificate} {key}\n"));
-    let (open, matcher, close) = match plan.path_pattern() {
-        Some(pattern) => (format!("    @served path_regexp \"{pattern}\"\n"), "@served ", "    respond 404\n"),
-        None => (String::new(), "", ""),
+    let (open, close) = match plan.path_pattern() {
+        // In handles: by itself `respond` would come first, wherever it stands.
+        Some(pattern) => (
+            format!("    @served path_regexp \"{pattern}\"\n    handle @served {{\n"),
+            "    }\n    handle {\n        respond 404\n    }\n",
+        ),
+        None => ("    handle {\n".to_owned(), "    }\n"),
     };
     let transport = if plan.upstream_tls {
-        "        transport http {\n            tls_insecure_skip_verify\n        }\n"
+        "            transport http {\n                tls_insecure_skip_verify\n            }\n"
     } else {
         ""
     };
     format!(
         "{head}# Caddy passes `Origin`, `Host` and the upgrade, sets X-Forwarded-For itself, and ends no silent connection.
 {site} {{
-{bind}{tls}{open}    reverse_proxy {matcher}{address} {{
-        header_up -Forwarded
-{transport}    }}
+{bind}{tls}{open}        reverse_proxy {address} {{
+            header_up -Forwarded
+{transport}        }}
 {close}}}
 ",
         head = plan.head("#", "Caddy"),
@@ -257,10 +261,6 @@ fn apache(plan: &Plan) -> Result<String, Failure> {
     } else {
         ""
     };
-    let pass = match plan.path_pattern() {
-        Some(pattern) => format!("    ProxyPassMatch \"{pattern}\" \"{scheme}://{address}$1\" upgrade=websocket\n"),
-        None => format!("    ProxyPass \"/\" \"{scheme}://{address}/\" upgrade=websocket\n"),
-    };
     Ok(format!(
         "{head}# Since 2.4.47, with mod_proxy, mod_proxy_http, mod_headers{and_ssl}.
 <VirtualHost {bind}>
@@ -273,7 +273,9 @@ fn apache(plan: &Plan) -> Result<String, Failure> {
     ProxyPreserveHost On
     # Longer than the server is ever silent: it sends pings.
     Timeout {silence}
-{pass}</VirtualHost>
+    # The server itself answers 404 where the policy serves no path.
+    ProxyPass \"/\" \"{scheme}://{address}/\" upgrade=websocket
+</VirtualHost>
 ",
         head = plan.head("#", "Apache"),
         and_ssl = if plan.front.tls.is_some() { " and mod_ssl" } else { "" },

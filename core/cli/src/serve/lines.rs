@@ -100,7 +100,7 @@ impl Line {
             .with("conn", close.conn.to_string())
             .with("code", close.code)
             .maybe("reason", (!close.reason.is_empty()).then(|| harmless(close.reason, MAX_NAME)))
-            .maybe("verdict", close.verdict.map(|code| code.name()))
+            .maybe("verdict", close.verdict.map(wsguard::Code::name))
             .with("clean", close.clean)
     }
 

@@ -1,5 +1,6 @@
 //! `wsguard token make`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -93,7 +94,10 @@ fn opaque() -> Ended {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::new("this machine gives no random bytes"))?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
-    let sha256: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = digest(&SHA256, token.as_bytes()).as_ref().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     terminal::print(&format!("{token}\n"))?;
     terminal::complain(&format!("for the policy: {{\"sha256\": \"{sha256}\", \"user\": \"…\"}}"));
     Ok(Outcome::Well)
@@ -103,14 +107,19 @@ fn opaque() -> Ended {
 fn jwt_of(path: &std::path::Path, route: Option<&str>) -> Result<JwtOptions, Failure> {
     let source = Source { path: path.to_owned(), set: Vec::new() };
     let read = source.compile()?;
-    let of_route = route.map(|route| {
-        let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
-        stated.ok_or_else(|| Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128))))
-    });
-    let auth = match of_route.transpose()?.and_then(|stated| stated.pointer("/auth/jwt")) {
-        Some(jwt) => serde_json::from_value::<JwtOptions>(jwt.clone())
-            .map(|jwt| Some(Auth::Jwt(Box::new(jwt))))
-            .unwrap_or_default(),
+    let of_route = match route {
+        None => None,
+        Some(route) => {
+            let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
+            let no_route =
+                || Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128)));
+            stated.ok_or_else(no_route)?.get("auth")
+        }
+    };
+    let auth = match of_route {
+        Some(auth) => {
+            auth.get("jwt").and_then(|jwt| serde_json::from_value(jwt.clone()).ok()).map(|jwt| Auth::Jwt(Box::new(jwt)))
+        }
         None => read.options.auth,
     };
     match auth {

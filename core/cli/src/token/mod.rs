@@ -34,7 +34,7 @@ pub(crate) fn run(args: Args) -> Ended {
 const MAX_BYTES: u64 = 262_144;
 
 /// A key or a token in a file, or on standard input with `-`; without the line end behind it, which editors add.
-fn read(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     let wrong = |error: std::io::Error| Failure::new(format!("{option}: {error}"));
     let mut bytes = Vec::new();
     if path == Path::new("-") {

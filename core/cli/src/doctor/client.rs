@@ -1,0 +1,259 @@
+//! A WebSocket client that says exactly what it is told to, and reads what comes: bounded in bytes and in time.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::outcome::Failure;
+use crate::reach::{self, Target};
+use crate::terminal::harmless;
+
+/// The longest head of an answer, and the longest frame that is read.
+const MAX_HEAD: usize = 32_768;
+const MAX_FRAME: usize = 1 << 20;
+
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = 8;
+pub(super) const PING: u8 = 9;
+pub(super) const PONG: u8 = 10;
+
+trait Stream: Read + Write {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for StreamOwned<ClientConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+}
+
+/// A connection.
+pub(super) struct Client {
+    stream: Box<dyn Stream>,
+    /// What was read and not taken yet.
+    buffer: Vec<u8>,
+    pub(super) local: SocketAddr,
+}
+
+/// The answer to a handshake.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    head: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1);
+        let mut pairs = lines.filter_map(|line| line.split_once(':'));
+        pairs.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
+impl Client {
+    /// Connects, by TLS where the URL says so.
+    ///
+    /// # Errors
+    /// Nobody listens, or the certificate is not one that the system, or the file of `authorities`, stands for.
+    pub(super) fn connect(
+        target: &Target,
+        addresses: &[SocketAddr],
+        authorities: Option<&Path>,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        let failed = |what: &str| Failure::new(format!("{target}: {what}"));
+        let stream = reach::connect(addresses, within).map_err(|error| failed(&error.to_string()))?;
+        stream.set_read_timeout(Some(within)).and_then(|()| stream.set_write_timeout(Some(within)))?;
+        let local = stream.local_addr()?;
+        if !target.is_tls {
+            return Ok(Self { stream: Box::new(stream), buffer: Vec::new(), local });
+        }
+        let name =
+            target.host.clone().try_into().map_err(|_| failed("the host is no name that a certificate could have"))?;
+        let client = ClientConnection::new(tls(authorities)?, name).map_err(|error| failed(&error.to_string()))?;
+        let mut stream = StreamOwned::new(client, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).map_err(|error| failed(&format!("TLS: {error}")))?;
+        }
+        Ok(Self { stream: Box::new(stream), buffer: Vec::new(), local })
+    }
+
+    /// Sends an opening handshake with these headers besides the necessary ones.
+    pub(super) fn upgrade(
+        &mut self,
+        target: &Target,
+        path: &str,
+        headers: &[(&str, &str)],
+        within: Duration,
+    ) -> io::Result<Answer> {
+        let mut key = [0; 16];
+        rand::fill(&mut key).map_err(|_| io::Error::other("this machine gives no random bytes"))?;
+        let mut head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {}\r\n",
+            target.authority(),
+            STANDARD.encode(key)
+        );
+        for (name, value) in headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        head.push_str("\r\n");
+        self.stream.write_all(head.as_bytes())?;
+        self.stream.flush()?;
+        let deadline = Instant::now() + within;
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.buffer.len() > MAX_HEAD {
+                return Err(io::Error::other("the answer's head does not end"));
+            }
+            self.fill(deadline)?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status =
+            status.ok_or_else(|| io::Error::other(format!("no HTTP came back, but {:?}", harmless(&head, 40))))?;
+        Ok(Answer { status, head })
+    }
+
+    /// Sends a frame, masked.
+    pub(super) fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
+        let mut mask = [0; 4];
+        rand::fill(&mut mask).map_err(|_| io::Error::other("this machine gives no random bytes"))?;
+        let mut frame = vec![0x80 | opcode];
+        match payload.len() {
+            len @ 0..126 => frame.push(0x80 | len as u8),
+            len @ 126..=0xffff => {
+                frame.push(0x80 | 0x7e);
+                frame.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                frame.push(0x80 | 0x7f);
+                frame.extend((len as u64).to_be_bytes());
+            }
+        }
+        frame.extend(mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        self.stream.write_all(&frame)?;
+        self.stream.flush()
+    }
+
+    /// The next frame that is no ping; pings are answered on the way, and counted.
+    pub(super) fn frame(&mut self, pings: &mut u32, within: Duration) -> io::Result<(u8, Vec<u8>)> {
+        let deadline = Instant::now() + within;
+        loop {
+            let Some((opcode, payload)) = take(&mut self.buffer)? else {
+                self.fill(deadline)?;
+                continue;
+            };
+            if opcode != PING {
+                return Ok((opcode, payload));
+            }
+            *pings += 1;
+            self.send(PONG, &payload)?;
+        }
+    }
+
+    fn fill(&mut self, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.socket().set_read_timeout(Some(left))?;
+        let mut bytes = [0; 16_384];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.buffer.extend(&bytes[..read]);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The first frame in the buffer, once it is whole. Nobody here sends fragments, or compresses.
+fn take(buffer: &mut Vec<u8>) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let [first, second, ..] = buffer[..] else { return Ok(None) };
+    let (len, head) = match (second & 0x7f, &buffer[2..]) {
+        (126, [a, b, ..]) => (usize::from(u16::from_be_bytes([*a, *b])), 4),
+        (127, rest) if rest.len() >= 8 => {
+            let len = rest[..8].iter().fold(0_u64, |len, byte| len << 8 | u64::from(*byte));
+            (usize::try_from(len).unwrap_or(usize::MAX), 10)
+        }
+        (126 | 127, _) => return Ok(None),
+        (len, _) => (usize::from(len), 2),
+    };
+    if len > MAX_FRAME || second & 0x80 != 0 || first & 0xf0 != 0x80 {
+        return Err(io::Error::other("a frame came that the server did not send"));
+    }
+    if buffer.len() < head + len {
+        return Ok(None);
+    }
+    let payload = buffer[head..head + len].to_vec();
+    buffer.drain(..head + len);
+    Ok(Some((first & 0x0f, payload)))
+}
+
+fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Some(path) => {
+            let wrong = |what: &str| Failure::new(format!("--ca: {what}"));
+            let bytes = super::super::token::read("--ca", path)?;
+            for certificate in CertificateDer::pem_slice_iter(&bytes) {
+                let certificate = certificate.map_err(|_| wrong("is no PEM text"))?;
+                roots.add(certificate).map_err(|_| wrong("holds a certificate that cannot be used"))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong("holds no certificate"));
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| Failure::new(error.to_string()))?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_when_they_are_whole() {
+        let mut buffer = vec![0x81, 2, b'h'];
+        assert_eq!(take(&mut buffer).unwrap(), None);
+        buffer.extend([b'i', 0x82, 126, 0]);
+        assert_eq!(take(&mut buffer).unwrap(), Some((TEXT, b"hi".to_vec())));
+        assert_eq!(take(&mut buffer).unwrap(), None);
+        buffer.extend([1, 7]);
+        assert_eq!(take(&mut buffer).unwrap(), Some((BINARY, vec![7])));
+        for wrong in
+            [vec![0x81, 0x80, 0, 0, 0, 0], vec![0xc1, 0], vec![0x01, 0], vec![0x82, 127, 255, 0, 0, 0, 0, 0, 0, 0]]
+        {
+            assert!(take(&mut wrong.clone()).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What the proxies on the way do: each thing is sent through them, and looked at on both ends.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use wsguard::binding::Policy;
+
+use super::client::{self, Answer, Client};
+use super::stand_in::{Request, Seen, StandIn};
+use crate::outcome::Failure;
+use crate::reach::Target;
+use crate::terminal::{Paint, harmless};
+
+/// Of a network for documentation (RFC 5737): no client has it.
+const SPOOFED: &str = "203.0.113.99";
+/// How long anything may take that is no silence.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Good,
+    /// Worth knowing.
+    Note,
+    /// To be mended.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) mark: Mark,
+    pub(super) about: &'static str,
+    pub(super) words: String,
+}
+
+/// The examination.
+pub(super) struct Examination<'e> {
+    pub(super) target: Target,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) authorities: Option<&'e Path>,
+    pub(super) origin: String,
+    /// How long a connection is left silent; zero: it is not tried.
+    pub(super) silence: Duration,
+    pub(super) policy: &'e Policy,
+    found: Vec<Found>,
+}
+
+/// A number that nobody guesses, for one run.
+pub(super) fn nonce() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Failure::new("this machine gives no random bytes"))?;
+    Ok(bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    }))
+}
+
+impl<'e> Examination<'e> {
+    pub(super) fn new(target: Target, addresses: Vec<SocketAddr>, policy: &'e Policy, origin: String) -> Self {
+        Self { target, addresses, authorities: None, origin, silence: Duration::ZERO, policy, found: Vec::new() }
+    }
+
+    /// # Errors
+    /// Nobody listens at the URL, or TLS fails there: nothing can be told of the way.
+    pub(super) fn run(mut self, server: &StandIn, nonce: &str) -> Result<Vec<Found>, Failure> {
+        let (mut one, answer) = self.open(nonce)?;
+        if answer.status != 101 {
+            self.not_upgraded(&answer, server);
+            return Ok(self.found);
+        }
+        let request = server.see(PATIENCE, |seen| if let Seen::Request(request) = seen { Some(request) } else { None });
+        let open = server
+            .see(PATIENCE, |seen| if let Seen::Open { conn, ip, peer } = seen { Some((conn, ip, peer)) } else { None });
+        let (Some(request), Some((conn, ip, peer))) = (request, open) else {
+            self.tell(Mark::Bad, "upgrade", "was answered 101 by somebody else: the doctor's server saw nothing of it");
+            return Ok(self.found);
+        };
+        self.tell(Mark::Good, "upgrade", "passes");
+        self.names(&request);
+        self.address(&request, ip, peer, one.local.ip());
+        self.compression(&request, &answer);
+        self.messages(&mut one);
+        self.pings(&mut one, server, conn);
+        self.close_codes(one, server, conn, nonce)?;
+        if !self.silence.is_zero() {
+            self.silent(nonce)?;
+        }
+        Ok(self.found)
+    }
+
+    fn tell(&mut self, mark: Mark, about: &'static str, words: impl Into<String>) {
+        self.found.push(Found { mark, about, words: words.into() });
+    }
+
+    fn open(&self, nonce: &str) -> Result<(Client, Answer), Failure> {
+        let mut client = Client::connect(&self.target, &self.addresses, self.authorities, PATIENCE)?;
+        let path = &self.target.path;
+        let path = format!("{path}{}wsguard-doctor={nonce}", if path.contains('?') { '&' } else { '?' });
+        let headers = [
+            ("Origin", self.origin.as_str()),
+            ("X-Forwarded-For", SPOOFED),
+            ("Forwarded", "for=203.0.113.99"),
+            ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
+        ];
+        let answer = client.upgrade(&self.target, &path, &headers, PATIENCE);
+        let answer = answer
+            .map_err(|error| Failure::new(format!("{}: the handshake was not answered: {error}", self.target)))?;
+        Ok((client, answer))
+    }
+
+    fn not_upgraded(&mut self, answer: &Answer, server: &StandIn) {
+        let by = answer.header("Server").map_or_else(String::new, |name| format!(" by {}", harmless(name, 64)));
+        let why = match server.see(Duration::from_millis(500), |seen| match seen {
+            Seen::Refused { verdict, detail } => {
+                Some(format!("the doctor's server saw it as {verdict}: {}", harmless(&detail, 200)))
+            }
+            _ => None,
+        }) {
+            Some(seen) => seen,
+            None if answer.status == 401 => {
+                "a credential is asked for on the way, or the query does not pass".to_owned()
+            }
+            None => {
+                "nothing of it reached the doctor's server: the proxy leads elsewhere, or passes no upgrade".to_owned()
+            }
+        };
+        self.tell(Mark::Bad, "upgrade", format!("was answered {}{by}: {why}", answer.status));
+    }
+
+    fn names(&mut self, request: &Request) {
+        for (name, about, sent) in
+            [("host", "host", self.target.authority()), ("origin", "origin", self.origin.clone())]
+        {
+            let (mark, words) = match request.header(name) {
+                Some(came) if came.eq_ignore_ascii_case(&sent) => {
+                    (Mark::Good, format!("passes as it was sent: {}", harmless(came, 128)))
+                }
+                Some(came) => (
+                    Mark::Bad,
+                    format!("was sent as {sent} and came as {}: the proxy has to keep it", harmless(came, 128)),
+                ),
+                None => (Mark::Bad, format!("was sent as {sent} and did not come: the proxy has to keep it")),
+            };
+            self.tell(mark, about, words);
+        }
+        if !self.policy.origins.allows(self.origin.as_bytes()) {
+            self.tell(
+                Mark::Note,
+                "origin",
+                format!("{} is none of the policy's origins: the server would refuse it", self.origin),
+            );
+        }
+    }
+
+    fn address(&mut self, request: &Request, ip: Option<IpAddr>, peer: Option<IpAddr>, own: IpAddr) {
+        let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
+        let own = own.to_canonical();
+        if ip == spoofed {
+            let words = format!(
+                "a client's own X-Forwarded-For is believed ({SPOOFED}): the proxy has to set the header, not to pass it on"
+            );
+            return self.tell(Mark::Bad, "address", words);
+        }
+        let is_believed = self.policy.trusted_proxies.trusts(peer);
+        if is_believed && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
+            self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
+        }
+        let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
+        if ip == Some(own) && (is_believed || peer == Some(own)) {
+            return self.tell(
+                Mark::Good,
+                "address",
+                format!("the server sees this client as {own}, whatever it claims"),
+            );
+        }
+        if !is_believed {
+            let entry = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+            let words = format!(
+                "the server sees the proxy ({}) as the client: \"trusted_proxies\": [\"{entry}\"]",
+                shown(peer)
+            );
+            return self.tell(Mark::Bad, "address", words);
+        }
+        self.tell(
+            Mark::Note,
+            "address",
+            format!(
+                "the server sees {} where this machine sent from {own}: an address translation, or another proxy",
+                shown(ip)
+            ),
+        );
+    }
+
+    fn compression(&mut self, request: &Request, answer: &Answer) {
+        let (offered, agreed) =
+            (request.header("sec-websocket-extensions").is_some(), answer.header("sec-websocket-extensions").is_some());
+        match (offered, agreed) {
+            (true, true) => self.tell(Mark::Good, "compression", "the offer and its answer pass"),
+            (false, _) => {
+                self.tell(Mark::Note, "compression", "the proxy removes the offer: nothing will be compressed");
+            }
+            (true, false) => self.tell(Mark::Note, "compression", "the offer comes, and its answer does not pass"),
+        }
+    }
+
+    fn messages(&mut self, client: &mut Client) {
+        for (opcode, len) in [(client::TEXT, 5), (client::BINARY, 60_000)] {
+            let payload = vec![b'x'; len];
+            let came = client.send(opcode, &payload).and_then(|()| client.frame(&mut 0, PATIENCE));
+            match came {
+                Ok((came, bytes)) if came == opcode && bytes == payload => {}
+                Ok((came, bytes)) => {
+                    return self.tell(
+                        Mark::Bad,
+                        "messages",
+                        format!("{len} bytes came back as {} bytes with the opcode {came}", bytes.len()),
+                    );
+                }
+                Err(error) => {
+                    return self.tell(Mark::Bad, "messages", format!("{len} bytes do not come back: {error}"));
+                }
+            }
+        }
+        self.tell(Mark::Good, "messages", "text and binary pass both ways");
+    }
+
+    fn pings(&mut self, client: &mut Client, server: &StandIn, conn: wsguard::ConnectionId) {
+        let _ = server.handle.conn(conn).ping();
+        // The frame behind the ping makes the client look at both.
+        let mut pings = 0;
+        let came = client.send(client::TEXT, b"x").and_then(|()| client.frame(&mut pings, PATIENCE));
+        let pong = server.see(PATIENCE, |seen| matches!(seen, Seen::Pong).then_some(()));
+        match (came, pings, pong) {
+            (Ok(_), 1.., Some(())) => self.tell(Mark::Good, "ping", "the server's ping and its answer pass"),
+            (Ok(_), 0, Some(())) => self.tell(
+                Mark::Note,
+                "ping",
+                "the proxy answers the server's pings itself: a client that is gone is noticed late",
+            ),
+            _ => self.tell(
+                Mark::Bad,
+                "ping",
+                "the server's ping is not answered: quiet connections will be closed (idle_timeout)",
+            ),
+        }
+    }
+
+    fn close_codes(
+        &mut self,
+        mut one: Client,
+        server: &StandIn,
+        conn: wsguard::ConnectionId,
+        nonce: &str,
+    ) -> Result<(), Failure> {
+        let _ = server.handle.conn(conn).close(4001, "doctor");
+        let from_server = loop {
+            match one.frame(&mut 0, PATIENCE) {
+                Ok((client::CLOSE, payload)) => {
+                    break payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                }
+                Ok(_) => {}
+                Err(_) => break None,
+            }
+        };
+        let _ = one.send(client::CLOSE, &4001_u16.to_be_bytes());
+        drop(one);
+        let _ = server.see(PATIENCE, |seen| matches!(seen, Seen::Close { .. }).then_some(()));
+        server.forget();
+        let (mut two, answer) = self.open(nonce)?;
+        let from_client = if answer.status == 101 {
+            let _ = two.send(client::CLOSE, &4002_u16.to_be_bytes());
+            server.see(PATIENCE, |seen| if let Seen::Close { code } = seen { Some(code) } else { None })
+        } else {
+            None
+        };
+        match (from_server, from_client) {
+            (Some(4001), Some(4002)) => self.tell(Mark::Good, "close", "codes pass both ways"),
+            (server, client) => self.tell(
+                Mark::Bad,
+                "close",
+                format!("4001 of the server came as {server:?}, 4002 of the client as {client:?}"),
+            ),
+        }
+        Ok(())
+    }
+
+    /// A connection on which nothing is sent at all: the server's pings are what keeps a real one alive.
+    fn silent(&mut self, nonce: &str) -> Result<(), Failure> {
+        let (mut client, answer) = self.open(nonce)?;
+        let start = Instant::now();
+        let came = if answer.status == 101 {
+            client.frame(&mut 0, self.silence)
+        } else {
+            Err(std::io::Error::other("no upgrade"))
+        };
+        let (after, ping) = (start.elapsed(), self.policy.ping_interval_ms);
+        match came {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                self.tell(
+                    Mark::Good,
+                    "silence",
+                    format!(
+                        "a silent connection lives for {} s, and the server pings every {ping} ms",
+                        self.silence.as_secs()
+                    ),
+                );
+            }
+            _ if ping != 0 && after > Duration::from_millis(ping.saturating_mul(2)) => {
+                self.tell(
+                    Mark::Good,
+                    "silence",
+                    format!(
+                        "a silent connection is cut after {} s; the server pings every {ping} ms, which prevents that",
+                        after.as_secs()
+                    ),
+                );
+            }
+            _ => {
+                let words = format!(
+                    "a silent connection is cut after {} s, and the server pings every {ping} ms: less often than half of that",
+                    after.as_secs()
+                );
+                self.tell(Mark::Bad, "silence", words);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was found, for people.
+pub(super) fn text(target: &Target, found: &[Found], paint: Paint) -> String {
+    let mut text = format!("The way from here to {target}\n");
+    for one in found {
+        let mark = match one.mark {
+            Mark::Good => paint.green("good"),
+            Mark::Note => paint.yellow("note"),
+            Mark::Bad => paint.red("mend"),
+        };
+        let _ = writeln!(text, "  {mark} {:<12} {}", one.about, one.words);
+    }
+    text
+}

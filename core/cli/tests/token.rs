@@ -1,0 +1,122 @@
+//! `wsguard token`, as a user runs it.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::{Scratch, run, run_with};
+use serde_json::{Value, json};
+
+const SECRET: &str = "kX2/9sLpQ0vTz7Wb/3cYhJ4mNdRf8AeGuVo1iSxPqKw";
+
+fn policy(scratch: &Scratch) -> String {
+    let jwt = json!({"algorithms": ["HS256"], "key": SECRET, "issuer": "https://i.example", "audience": ["chat", "x"], "roles_claim": "groups", "user_claim": "uid"});
+    let other = json!({"tokens": [{"token": "9f86d081884c7d659a2feaa0c55ad015", "user": "bob", "roles": ["ops"]}]});
+    let policy =
+        json!({"origins": ["https://a.example"], "auth": {"jwt": jwt}, "routes": {"/ops": {"auth": other}, "/x": {}}});
+    scratch.file("policy.json", policy.to_string())
+}
+
+#[test]
+fn a_token_of_the_policy_is_accepted_by_it() {
+    let scratch = Scratch::new("token");
+    let policy = policy(&scratch);
+    let made =
+        run(&["token", "make", "--policy", &policy, "--sub", "alice", "--role", "admin", "--claim", "team=\"blue\""]);
+    assert!(made.code == Some(0) && made.err.is_empty(), "{made:?}");
+    let inspected = run_with(&["token", "inspect", "--policy", &policy], made.out.as_bytes());
+    assert_eq!(inspected.code, Some(0), "{inspected:?}");
+    assert!(inspected.out.contains("accepted as alice, with the roles admin; the session ends "), "{}", inspected.out);
+    assert!(inspected.out.contains("\"blue\"") && inspected.out.contains("UTC, in "), "{}", inspected.out);
+    let shown = run_with(&["token", "inspect", "--json"], made.out.as_bytes());
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(
+        (&shown["claims"]["iss"], &shown["claims"]["aud"], &shown["claims"]["uid"]),
+        (&json!("https://i.example"), &json!("chat"), &json!("alice"))
+    );
+    assert_eq!(shown["accepted"], Value::Null);
+}
+
+#[test]
+fn why_a_token_is_refused_is_told() {
+    let scratch = Scratch::new("refused");
+    let policy = policy(&scratch);
+    let secret = scratch.file("secret", format!("{SECRET}\n"));
+    let other = scratch.file("other", "another secret, which is as long as the first");
+    let make = |more: &[&str]| {
+        let made = run(&[&["token", "make", "--sub", "alice"], more].concat());
+        assert_eq!(made.code, Some(0), "{made:?}");
+        made.out
+    };
+    let of_policy = ["--policy", &policy];
+    for (token, words) in [
+        (make(&[&of_policy[..], &["--secret-file", &other]].concat()), "signature"),
+        (make(&[&of_policy[..], &["--claim", "exp=1000"]].concat()), "expired"),
+        (make(&[&of_policy[..], &["--claim", "aud=\"else\""]].concat()), "aud"),
+        (make(&["--secret-file", &secret]), "iss"),
+        (make(&["--secret-file", &secret, "--claim", "iss=\"https://i.example\"", "--claim", "aud=\"chat\""]), "user"),
+        ("no.jwt".into(), "refused: "),
+        (String::new(), "no credential"),
+    ] {
+        let ran = run_with(&["token", "inspect", "--policy", &policy], token.as_bytes());
+        assert!(ran.code == Some(1) && ran.out.contains("refused: ") && ran.out.contains(words), "{words}: {ran:?}");
+    }
+}
+
+#[test]
+fn the_route_counts() {
+    let scratch = Scratch::new("route");
+    let policy = policy(&scratch);
+    let at = |path: &str| {
+        run_with(&["token", "inspect", "--policy", &policy, "--route", path], b"9f86d081884c7d659a2feaa0c55ad015")
+    };
+    let (accepted, refused, unknown) = (at("/ops"), at("/x"), at("/nowhere"));
+    assert!(accepted.code == Some(0) && accepted.out.contains("accepted as bob, with the roles ops"), "{accepted:?}");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(unknown.code == Some(2) && unknown.err.contains("serves no path /nowhere"), "{unknown:?}");
+}
+
+#[test]
+fn an_opaque_token_comes_with_its_digest() {
+    let scratch = Scratch::new("opaque");
+    let (one, two) = (run(&["token", "make", "--opaque"]), run(&["token", "make", "--opaque"]));
+    assert!(one.out != two.out && one.out.trim().len() == 43, "{one:?}");
+    let digest = one.err.split('"').nth(3).unwrap().to_owned();
+    let policy = json!({"origins": ["https://a.example"], "auth": {"tokens": [{"sha256": digest, "user": "carol"}]}});
+    let policy = scratch.file("policy.json", policy.to_string());
+    let ran = run_with(&["token", "inspect", "--policy", &policy], one.out.as_bytes());
+    assert!(ran.code == Some(0) && ran.out.contains("accepted as carol"), "{ran:?}");
+}
+
+#[test]
+fn what_cannot_be_made_is_said_without_the_key() {
+    let scratch = Scratch::new("make");
+    let (short, policy) = (scratch.file("short", "hunter2hunter2"), policy(&scratch));
+    for (arguments, words) in [
+        (&["--secret-file", &short][..], "the secret must have at least 32 bytes for HS256, got 14"),
+        (&["--key-file", &short, "--alg", "ES256"], "--key-file: "),
+        (&["--secret-file", &short, "--alg", "ES256"], "ES256 signs with a private key"),
+        (&["--secret-file", "/no/such"], "--secret-file: "),
+        (&[], "--alg is needed"),
+        (&["--policy", &policy, "--alg", "RS256"], "--alg: the policy does not accept RS256, but HS256"),
+        (&["--policy", &policy, "--route", "/ops"], "auth is not by JSON Web Tokens"),
+        (&["--policy", &policy, "--exp", "soon"], "is no time"),
+        (&["--policy", &policy, "--claim", "x"], "--claim needs"),
+        (&["--opaque", "--sub", "a"], "cannot be used with"),
+    ] {
+        let ran = run(&[&["token", "make"], arguments].concat());
+        assert!(ran.code == Some(2) && ran.err.contains(words) && ran.out.is_empty(), "{words}: {ran:?}");
+        assert!(!ran.err.contains("hunter2"), "{ran:?}");
+    }
+}
+
+#[test]
+fn what_a_token_says_does_not_reach_the_terminal() {
+    let scratch = Scratch::new("terminal");
+    let policy = policy(&scratch);
+    let made =
+        run(&["token", "make", "--policy", &policy, "--sub", "alice", "--claim", r#"x="\u001b]0;owned\u0007\u202e""#]);
+    let shown = run_with(&["token", "inspect"], made.out.as_bytes());
+    assert!(shown.code == Some(0) && !shown.out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
+}
