@@ -129,10 +129,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     let what = if kind.is_dir() { "is a directory" } else { "is not a regular file" };
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("{what}: give the file of a policy, or - for standard input"),
-    ))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}: give a file, or - for standard input")))
 }
 
 fn bounded(source: impl io::Read) -> io::Result<Vec<u8>> {

@@ -123,7 +123,7 @@ fn judge(host: &str, addresses: &[SocketAddr], responsible: &Responsible) -> Res
 }
 
 /// Whether what was named is the host, however an address is written.
-fn same_host(named: &str, host: &str) -> bool {
+pub(crate) fn same_host(named: &str, host: &str) -> bool {
     let named = named.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     match (named.parse::<IpAddr>(), host.parse::<IpAddr>()) {
         (Ok(named), Ok(host)) => named == host,
@@ -131,12 +131,12 @@ fn same_host(named: &str, host: &str) -> bool {
     }
 }
 
-fn is_on_this_machine(ip: IpAddr) -> bool {
+pub(crate) fn is_on_this_machine(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
 /// Host and port of an authority.
-fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;

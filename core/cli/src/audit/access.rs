@@ -1,8 +1,8 @@
 //! Credentials: what is shown to be let in, and what is shown instead where a check leaves it out or gets it wrong.
 
-use std::fmt::Write;
 use std::path::Path;
 
+use super::text::percent;
 use crate::outcome::Failure;
 
 /// The value that stands for a wrong credential.
@@ -83,15 +83,13 @@ impl Access {
         self.0.iter().any(|(place, _)| matches!(place, Place::Query(_)))
     }
 
+    /// Each value, and the words of those that have several: `Basic x`.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
-        self.0
-            .iter()
-            .flat_map(|(place, value)| {
-                let bare =
-                    matches!(place, Place::Header(_)).then(|| value.rsplit(' ').next().unwrap_or(value).to_owned());
-                [Some(value.clone()), bare]
-            })
-            .flatten()
+        let words = |value: &str| {
+            let words = value.split_whitespace().filter(|word| word.len() >= 8);
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(move |(_, value)| std::iter::once(value.clone()).chain(words(value)))
     }
 
     /// The same places with values that no server may accept: a made-up one, and for a JSON Web Token one without a signature and
@@ -200,23 +198,11 @@ fn read_secret(value: &str) -> Result<String, Failure> {
         return std::env::var(name).map_err(|_| Failure::new(format!("the environment has no variable {name}")));
     }
     if let Some(path) = value.strip_prefix("file:") {
-        let text =
-            std::fs::read_to_string(Path::new(path)).map_err(|error| Failure::new(format!("{path}: {error}")))?;
+        let bytes = crate::token::read(path, Path::new(path))?;
+        let text = String::from_utf8(bytes).map_err(|_| Failure::new(format!("{path}: is no text")))?;
         return Ok(text.trim_end().to_owned());
     }
     Ok(value.to_owned())
-}
-
-fn percent(value: &str) -> String {
-    let mut out = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -272,6 +258,8 @@ mod tests {
         assert_eq!(access.lines(&[]), "Authorization: Bearer wsguard-cli\r\n");
         assert!(access.add(Place::Bearer, "env:NO_SUCH_VARIABLE_HERE").is_err());
         assert!(access.add(Place::Bearer, "file:/no/such/file").is_err());
+        #[cfg(unix)]
+        assert!(access.add(Place::Bearer, "file:/dev/zero").is_err());
         assert!(access.add(Place::Bearer, "a\r\nX: y").is_err());
         assert!(Place::parse("cookie:").is_err() && Place::parse("body:x").is_err());
         assert!(pair("--cookie", "a b=c", '=').is_err());

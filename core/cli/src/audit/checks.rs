@@ -471,7 +471,8 @@ pub(crate) const CHECKS: &[Check] = &[
         name: "alive",
         title: "it did not outlive the audit",
         sends: "an opening handshake at the end",
-        judges: "a finding if nothing answers any more; any HTTP answer is right",
+        judges: "a finding if nothing answers any more, as after a ban of this address too; 502, 503 and 504 say nothing, since a \
+                 proxy gives them for a server that died; any other HTTP answer is right",
         severity: Severity::High,
         why: "what the checks sent was little, and any stranger may send it",
         asvs: &["16.5.4", "15.2.2"],

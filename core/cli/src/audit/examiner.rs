@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::access::Access;
@@ -15,9 +15,12 @@ use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
 use super::seen::{Content, End};
-use super::target::{self, Target};
+use super::target::Target;
+use super::text::Redactor;
+use super::tls::{self, CertificateFault};
 use super::visit::{Control, Visit};
 use super::wire::{Got, Wire};
+use crate::reach;
 
 /// What became of an opening handshake.
 pub(crate) enum Opening<'e> {
@@ -70,6 +73,8 @@ pub(crate) struct Examiner {
     /// Whom a certificate may be signed by.
     pub(crate) authorities: RootCertStore,
     pub(crate) purse: Purse,
+    /// Whether credentials are sent whatever the certificate says.
+    pub(crate) trusts_any: bool,
     pub(crate) timeout: Duration,
     pub(crate) patience: Duration,
     pub(crate) message: Message,
@@ -83,8 +88,32 @@ pub(crate) struct Examiner {
 }
 
 impl Examiner {
+    /// Of the credentials, and of whatever the query of the URL holds.
+    pub(crate) fn redactor(&self) -> Redactor {
+        Redactor::new(self.access.secrets().chain(self.target.secrets()))
+    }
+
+    /// Whether a credential may go only to a server with a certificate that is to be trusted.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.tls.is_some() && !self.access.is_empty() && !self.is_loopback() && !self.trusts_any
+    }
+
+    /// Why no credential may be sent on a connection. Each is judged: one who stands in between may let the first one through.
+    fn distrust(&self, wire: &Wire, name: &ServerName<'static>) -> Option<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match tls::judge(&wire.certificates(), name, self.authorities.clone(), UnixTime::since_unix_epoch(now)) {
+            Ok(None | Some(CertificateFault::EndsSoon)) => None,
+            Ok(Some(fault)) => Some(format!(
+                "the certificate of {} is not to be trusted ({fault:?}), so the credential was not sent: --ca names its \
+                 authority, --trust-any-certificate sends it nevertheless",
+                self.target.host
+            )),
+            Err(why) => Some(why),
+        }
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
-        self.addresses.iter().all(|address| target::is_loopback(address.ip()))
+        self.addresses.iter().all(|address| reach::is_on_this_machine(address.ip()))
     }
 
     /// Connects to the first address that takes it.
@@ -107,7 +136,10 @@ impl Examiner {
         let mut first = None;
         for address in &self.addresses {
             match Wire::dial(*address, tls, self.purse.within(self.timeout)) {
-                Ok(wire) => return Ok(wire),
+                Ok(wire) => match tls.filter(|_| self.is_guarded()).and_then(|(_, name)| self.distrust(&wire, name)) {
+                    None => return Ok(wire),
+                    Some(why) => _ = first.get_or_insert(why),
+                },
                 Err(error) => _ = first.get_or_insert(error),
             }
         }

@@ -27,12 +27,13 @@ mod wire;
 
 use std::io::Write;
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use rustls::RootCertStore;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 
 use crate::outcome::{Ended, Failure, Outcome};
+use crate::terminal;
 use checks::Check;
 use examiner::{Entry, Examiner};
 use head::Ask;
@@ -41,7 +42,6 @@ use message::Message;
 use report::Report;
 use ruling::Ruling;
 use target::Target;
-use text::Redactor;
 
 pub(crate) use options::Args;
 
@@ -50,7 +50,7 @@ const BEGINNING: Budget = Budget { connections: 16, bytes: 256 * 1024, seconds: 
 
 pub(crate) fn run(args: &Args) -> Ended {
     if args.list {
-        say(&if args.markdown { report::markdown() } else { report::list() })?;
+        terminal::print(&if args.markdown { report::markdown() } else { report::list() })?;
         return Ok(Outcome::Well);
     }
     args.check_library()?;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     let budget = budget(&checks, rate, patience.as_secs());
     let plan = report::plan(&examiner.target.shown(), &addresses, &checks, budget, rate, patience.as_secs());
     if args.json {
-        eprint!("{plan}");
+        std::io::stderr().write_all(plan.as_bytes())?;
     } else {
         say(&format!(
             "{plan}
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     let began = Instant::now();
     // Only now: the seconds of the plan have begun.
     examiner.purse = Purse::new(budget, rate);
-    protect_credentials(args, &examiner)?;
+    protect_credentials(&examiner)?;
     find_way_in(&mut examiner, args)?;
     let report = Report {
         target: examiner.target.shown(),
@@ -81,9 +81,9 @@ pub(crate) fn run(args: &Args) -> Ended {
         plan: budget,
         results: examine(&examiner, &checks),
         seconds: began.elapsed().as_secs_f64(),
-        redactor: Redactor::new(examiner.access.secrets()),
+        redactor: examiner.redactor(),
     };
-    say(&if args.json {
+    terminal::print(&if args.json {
         format!(
             "{}
 ",
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     end(args, &examiner, &report)
 }
 
-/// On standard output. A reader that has gone is an error, and no panic.
+/// The plan, on standard output. Where nobody reads what will be sent, nothing is.
 fn say(text: &str) -> std::io::Result<()> {
     std::io::stdout().write_all(text.as_bytes())
 }
@@ -133,6 +133,7 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
         addresses,
         tls,
         authorities,
+        trusts_any: args.trust_any_certificate,
         timeout,
         patience,
         message,
@@ -141,23 +142,12 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
     })
 }
 
-/// A credential is not sent to whoever answers in the server's place.
-fn protect_credentials(args: &Args, examiner: &Examiner) -> Result<(), Failure> {
-    let Some((_, name)) = &examiner.tls else { return Ok(()) };
-    if examiner.access.is_empty() || examiner.is_loopback() || args.trust_any_certificate {
-        return Ok(());
+/// A credential is not sent to whoever answers in the server's place; said before anything else is tried.
+fn protect_credentials(examiner: &Examiner) -> Result<(), Failure> {
+    if examiner.is_guarded() {
+        examiner.dial(None).map_err(|why| Failure::new(why.to_string()))?;
     }
-    let wire = examiner.dial(None).map_err(|why| Failure::new(why.to_string()))?;
-    let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    match tls::judge(&wire.certificates(), name, examiner.authorities.clone(), now) {
-        Ok(None | Some(tls::CertificateFault::EndsSoon)) => Ok(()),
-        Ok(Some(fault)) => Err(Failure::new(format!(
-            "the certificate of {} is not to be trusted ({fault:?}), so the credential was not sent: --ca names its authority, \
-             --trust-any-certificate sends it nevertheless",
-            examiner.target.host
-        ))),
-        Err(why) => Err(Failure::new(why)),
-    }
+    Ok(())
 }
 
 /// Looks for an opening handshake that is let in: with the origin that was given, or that of the URL, or none.
@@ -206,7 +196,7 @@ fn examine(examiner: &Examiner, checks: &[&'static Check]) -> Vec<(&'static Chec
 
 fn end(args: &Args, examiner: &Examiner, report: &Report) -> Ended {
     if let Err(why) = &examiner.way_in {
-        let why = Redactor::new(examiner.access.secrets()).clean(why);
+        let why = examiner.redactor().clean(why);
         return Err(Failure::new(format!(
             "there was no way in, so {} checks could not be told ({why}); --origin, --token, --header, --cookie, --query and \
              --subprotocol say how one is let in",

@@ -1,8 +1,9 @@
 //! Whom the audit speaks to: the URL, its addresses, and whether one may.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::outcome::Failure;
+use crate::reach;
 
 /// A server, as the URL names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +38,13 @@ impl Target {
         if authority.contains('@') {
             return Err(Failure::new("the URL holds a user name: give credentials with --header, --cookie or --token"));
         }
-        let (host, port) = host_and_port(authority).ok_or_else(|| wrong("has no host, or no port from 1 to 65535"))?;
+        let (host, port) =
+            reach::split_port(authority).ok_or_else(|| wrong("has no host, or no port from 1 to 65535"))?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let engine_io = path.split('/').any(|part| part == "socket.io" || part == "engine.io");
         let mut target = Self {
             tls,
-            host: host.to_ascii_lowercase(),
+            host,
             port: port.unwrap_or(if tls { 443 } else { 80 }),
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
             query: query.to_owned(),
@@ -83,6 +85,13 @@ impl Target {
         format!("{}://{}{}", if self.tls { "wss" } else { "ws" }, self.authority(), self.path)
     }
 
+    /// The values of the query that may be secrets: any but short ones, and Engine.IO's own.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
+        let values = self.query.split('&').filter_map(|part| part.split_once('='));
+        let values = values.filter(|(name, value)| value.len() >= 8 && *name != "transport");
+        values.map(|(_, value)| value.to_owned())
+    }
+
     /// Its addresses, asked for once: every connection goes to one of these, so that a name cannot point elsewhere meanwhile.
     pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>, Failure> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
@@ -96,8 +105,8 @@ impl Target {
 
     /// Refuses a server of somebody else: every address is loopback, or the person at the terminal answers for the host.
     pub(crate) fn permit(&self, addresses: &[SocketAddr], answered_for: &[String]) -> Result<(), Failure> {
-        let named = answered_for.iter().any(|host| host.trim_matches(['[', ']']).eq_ignore_ascii_case(&self.host));
-        match addresses.iter().find(|address| !is_loopback(address.ip())) {
+        let named = answered_for.iter().any(|host| reach::same_host(host, &self.host));
+        match addresses.iter().find(|address| !reach::is_on_this_machine(address.ip())) {
             Some(address) if !named => Err(Failure::new(format!(
                 "{} is {}, which is not this machine: examine only servers that you are responsible for, and say so with \
                  --i-am-responsible-for {}",
@@ -108,24 +117,6 @@ impl Target {
             _ => Ok(()),
         }
     }
-}
-
-/// Also `::ffff:127.0.0.1`.
-pub(crate) fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
-}
-
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, rest) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    let port = match rest.strip_prefix(':') {
-        Some(port) => Some(port.parse().ok().filter(|port| *port > 0)?),
-        None if rest.is_empty() => None,
-        None => return None,
-    };
-    (!host.is_empty()).then_some((host, port))
 }
 
 #[cfg(test)]
@@ -153,9 +144,21 @@ mod tests {
 
     #[test]
     fn wrong_urls_are_refused() {
-        for url in
-            ["localhost:1", "ftp://a/", "ws://", "ws://a:0/", "ws://a:x/", "ws://u:p@a/", "ws://a/#f", "ws://a/ b"]
-        {
+        for url in [
+            "localhost:1",
+            "ftp://a/",
+            "ws://",
+            "ws://a:0/",
+            "ws://a:x/",
+            "ws://u:p@a/",
+            "ws://a/#f",
+            "ws://a/ b",
+            "ws://a:+80/",
+            "ws://[localhost]/",
+            "ws://a,b/",
+            "ws://a%00/",
+            "ws://a\\b/",
+        ] {
             assert!(Target::parse(url).is_err(), "{url}");
         }
     }
@@ -168,6 +171,8 @@ mod tests {
         let refusal = target.permit(&both, &["other.example".into()]).unwrap_err().to_string();
         assert!(refusal.contains("192.0.2.1") && refusal.contains("--i-am-responsible-for app.example"), "{refusal}");
         assert!(target.permit(&both, &["APP.example".into()]).is_ok());
+        let v6 = Target::parse("ws://[2001:db8::1]/").unwrap();
+        assert!(v6.permit(&["[2001:db8::1]:80".parse().unwrap()], &["2001:DB8:0::1".into()]).is_ok());
         assert!(target.permit(&["[::ffff:127.0.0.1]:80".parse().unwrap()], &[]).is_ok());
         assert!(target.permit(&["0.0.0.0:80".parse().unwrap()], &[]).is_err());
     }

@@ -1,9 +1,14 @@
 //! Whether a secret looks like one that a machine drew, or like one that somebody typed.
 
+/// How many letters of a secret are judged.
+const ENOUGH: usize = 1024;
+
 /// What is weak about a secret, in words; `None`: nothing that can be seen.
 ///
 /// It judges the text, not how it came about: 16 random bytes in hexadecimal or base64 pass, words and patterns do not.
 pub(crate) fn weakness(secret: &str) -> Option<&'static str> {
+    // Whoever has this much that looks drawn needs no more; and looking for repetition takes the square of the length.
+    let secret = secret.char_indices().nth(ENOUGH).map_or(secret, |(at, _)| &secret[..at]);
     let bytes = secret.as_bytes();
     if bytes.len() < 16 {
         return Some("is shorter than 16 bytes, and can be guessed");
@@ -108,6 +113,14 @@ mod tests {
         ] {
             assert!(weakness(bad).is_some_and(|why| why.contains(word)), "{bad}: {:?}", weakness(bad));
         }
+    }
+
+    #[test]
+    fn a_secret_of_megabytes_takes_no_longer() {
+        let began = std::time::Instant::now();
+        let long = format!("{}b", "x".repeat(4 << 20));
+        assert!(weakness(&long).is_some_and(|why| why.contains("repeats")), "{:?}", weakness(&long));
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
     }
 
     /// A false alarm on a real secret would teach people to ignore the command.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use wsguard::binding::CertificateFacts;
 
+use super::entropy::weakness;
 use super::facts::Facts;
 use super::finding::{Finding, Severity, warn};
 use super::scope::Scope;
@@ -55,6 +56,11 @@ fn proxies(top: &Scope<'_>, found: &mut Vec<Finding>) {
     for (index, entry) in top.list("trusted_proxies").unwrap_or_default().iter().enumerate() {
         let Some((address, bits)) = entry.split_once('/') else { continue };
         let (Ok(ip), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>()) else { continue };
+        // As the core reads it: `::ffff:0:0/96` is every IPv4 address.
+        let (ip, bits) = match ip.to_canonical() {
+            mapped if mapped.is_ipv4() && ip.is_ipv6() => (mapped, bits.saturating_sub(96)),
+            other => (other, bits),
+        };
         let option = format!("trusted_proxies[{index}]");
         let instead = "list the addresses of your proxies";
         if bits == 0 {
@@ -143,9 +149,13 @@ fn cluster(top: &Scope<'_>, found: &mut Vec<Finding>) {
             format!("rediss{}://…", scheme.trim_start_matches("redis")),
         );
     }
-    if login.is_none_or(|login| login.split_once(':').is_none_or(|(_, password)| password.is_empty())) {
+    let password = login.and_then(|login| login.split_once(':')).map_or("", |(_, password)| password);
+    if password.is_empty() {
         let what = "no password: whoever reaches that port sends to every user, and lifts every ban";
         warn(found, High, "cluster_without_password", option(), what, "a user with a password of its own in the URL");
+    } else if let Some(why) = weakness(password) {
+        let what = format!("the password {why}: whoever guesses it sends to every user, and lifts every ban");
+        warn(found, Medium, "weak_cluster_password", option(), what, "draw one: wsguard token make --opaque");
     }
 }
 

@@ -146,6 +146,8 @@ fn each_weakness_of_an_option_is_one_warning() {
         ),
         (json!({"dangerously_allow_plaintext": true}), Low, "plaintext_not_needed", "dangerously_allow_plaintext"),
         (json!({"trusted_proxies": ["10.0.0.0/8", "0.0.0.0/0"]}), High, "everybody_is_a_proxy", "trusted_proxies[1]"),
+        (json!({"trusted_proxies": ["::ffff:0:0/96"]}), High, "everybody_is_a_proxy", "trusted_proxies[0]"),
+        (json!({"trusted_proxies": ["::ffff:10.0.0.0/100"]}), High, "wide_proxies", "trusted_proxies[0]"),
         (json!({"trusted_proxies": ["128.0.0.0/2"]}), High, "wide_proxies", "trusted_proxies[0]"),
         (
             json!({"admin_listen": "0.0.0.0:9464", "dangerously_public_admin": true}),
@@ -153,8 +155,19 @@ fn each_weakness_of_an_option_is_one_warning() {
             "public_admin",
             "admin_listen",
         ),
+        (
+            json!({"cluster": {"url": "rediss://:changeme-changeme@r.example"}}),
+            Medium,
+            "weak_cluster_password",
+            "cluster.url",
+        ),
         (json!({"cluster": {"url": "rediss://redis.example"}}), High, "cluster_without_password", "cluster.url"),
-        (json!({"cluster": {"url": "redis://u:p@redis.example"}}), High, "cluster_without_tls", "cluster.url"),
+        (
+            json!({"cluster": {"url": "redis://u:9f86d081884c7d659a2feaa0@redis.example"}}),
+            High,
+            "cluster_without_tls",
+            "cluster.url",
+        ),
         (json!({"routes": {"/a": {"rate_limit": null}}}), Medium, "no_rate_limit", "routes./a.rate_limit"),
         (json!({"routes": {"/a": {"auth": "none"}}}), Medium, "no_authentication", "routes./a.auth"),
     ] {
@@ -168,7 +181,7 @@ fn what_is_harmless_is_not_warned_of() {
         json!({"protocol": "raw"}),
         json!({"listen": "0.0.0.0:80", "trusted_proxies": ["10.0.0.0/8", "fd00::/16", "unix"]}),
         json!({"cluster": {"url": "redis://127.0.0.1:6379"}}),
-        json!({"cluster": {"url": "rediss://u:p@redis.example"}}),
+        json!({"cluster": {"url": "rediss://u:9f86d081884c7d659a2feaa0@redis.example"}}),
         json!({"admin_listen": "127.0.0.1:9464"}),
         json!({"max_message_bytes": 16_777_216, "max_outbox_bytes": 67_108_864}),
         json!({"max_connections": 11, "max_connections_per_ip": 10}),

@@ -74,7 +74,7 @@ impl Line {
             .with("conn", open.conn.to_string())
             .maybe("ip", open.ip.map(|ip| ip.to_string()))
             .maybe("user", open.user.as_deref().map(|user| harmless(user, MAX_NAME)))
-            .maybe("roles", (!roles.is_empty()).then(|| roles.join(",")))
+            .maybe("roles", (!roles.is_empty()).then(|| harmless(&roles.join(","), MAX_NAME)))
             .with("path", harmless(&open.path, MAX_NAME))
             .maybe("origin", open.origin.as_deref().map(|origin| harmless(origin, MAX_NAME)))
             .maybe("subprotocol", open.subprotocol.as_deref())
@@ -114,8 +114,8 @@ impl Line {
             .maybe("conn", violation.conn.map(|conn| conn.to_string()))
             .maybe("ip", violation.ip.map(|ip| ip.to_string()))
             .maybe("user", violation.user.as_deref().map(|user| harmless(user, MAX_NAME)))
-            .maybe("event", violation.event.as_deref())
-            .with("detail", &*violation.detail)
+            .maybe("event", violation.event.as_deref().map(|event| harmless(event, MAX_NAME)))
+            .with("detail", harmless(&violation.detail, MAX_SHOWN))
     }
 
     fn upgrade(upgrade: &Upgrade) -> Self {

@@ -3,37 +3,47 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 /// How many lines may wait for the terminal; more are counted and left out.
 const MAX_WAITING: usize = 1024;
 
-/// Where lines go. Dropping it writes what waits.
+/// How long the end waits for a reader that stands still: whoever ends the process has waited enough.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where lines go. Dropping it writes what waits, as far as somebody reads it.
 pub(super) struct Out {
     lines: Option<mpsc::SyncSender<String>>,
     lost: Arc<AtomicU64>,
     /// Told once nobody reads the lines any more.
     pub(super) is_closed: Arc<Notify>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with the thread.
+    writing: mpsc::Receiver<()>,
 }
 
 impl Out {
     /// # Errors
     /// There is no thread to have.
     pub(super) fn start() -> io::Result<Self> {
+        Self::to(io::stdout())
+    }
+
+    fn to(mut out: impl io::Write + Send + 'static) -> io::Result<Self> {
         let (lines, waiting) = mpsc::sync_channel(MAX_WAITING);
         let (lost, is_closed) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
-        let thread = std::thread::Builder::new().name("wsguard-lines".into()).spawn({
+        let (ends, writing) = mpsc::channel();
+        std::thread::Builder::new().name("wsguard-lines".into()).spawn({
             let (lost, is_closed) = (Arc::clone(&lost), Arc::clone(&is_closed));
             move || {
-                if write_all(&waiting, &lost, &mut io::stdout()).is_err() {
+                let _ends: mpsc::Sender<()> = ends;
+                if write_all(&waiting, &lost, &mut out).is_err() {
                     is_closed.notify_one();
                 }
             }
         })?;
-        Ok(Self { lines: Some(lines), lost, is_closed, thread: Some(thread) })
+        Ok(Self { lines: Some(lines), lost, is_closed, writing })
     }
 
     pub(super) fn say(&self, line: String) {
@@ -47,7 +57,8 @@ impl Out {
 impl Drop for Out {
     fn drop(&mut self) {
         self.lines = None;
-        self.thread.take().map(JoinHandle::join);
+        // It has ended, or hangs in a write that may never return: no join, which would hang as well.
+        let _ = self.writing.recv_timeout(PATIENCE);
     }
 }
 
@@ -66,6 +77,34 @@ fn write_all(waiting: &mpsc::Receiver<String>, lost: &AtomicU64, to: &mut impl i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A terminal that stands still.
+    struct Still(mpsc::Receiver<()>);
+
+    impl io::Write for Still {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_does_not_hold_the_end() {
+        let (hold, held) = mpsc::channel();
+        let out = Out::to(Still(held)).unwrap();
+        out.say("a".to_owned());
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(out);
+            let _ = ended.send(());
+        });
+        assert!(end.recv_timeout(Duration::from_secs(20)).is_ok());
+        drop(hold);
+    }
 
     #[test]
     fn what_was_left_out_is_counted() {

@@ -180,3 +180,52 @@ fn it_dies_in_the_middle() {
     let words: Vec<_> = ["origin-foreign", "utf8", "alive"].iter().map(|check| super::word(&report, check)).collect();
     assert_eq!((code, words.as_slice()), (1, ["high", "unknown", "high"].as_slice()), "{report}");
 }
+
+/// It says what it was asked for, as a redirect does: no credential of that reaches the terminal, however it is written.
+#[test]
+fn it_repeats_the_url() {
+    let url = serve(|mut stream| {
+        let Some(asked) = head(&mut stream) else { return };
+        let target = asked.split(' ').nth(1).unwrap_or_default();
+        let moved = format!("HTTP/1.1 302 Found\r\nLocation: https://a{target}\r\nServer: a/1 {target}\r\n\r\n");
+        let _ = stream.write_all(moved.as_bytes()).and_then(|()| stream.shutdown(Shutdown::Write));
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let url = format!("{url}ws?key=of-the-url-itself");
+    let output = soon(|| audit(&[&url, "--query", "token=a+b/c=0123456789", "--only", "banner", "--json"]));
+    let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(all.contains("[credential]") && all.contains("not followed"), "{all}");
+    assert!(!all.contains("of-the-url") && !all.contains("a%2Bb"), "{all}");
+}
+
+/// A server that sends more than is read has ended nothing.
+#[test]
+fn it_floods_half_a_handshake() {
+    let url = serve(|mut stream| {
+        if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() && control(&mut stream).is_some() {
+            let frame = [&[0x82, 126, 0xff, 0xff][..], &vec![7; 65535]].concat();
+            while stream.write_all(&frame).is_ok() {}
+        }
+    });
+    let checks = ["--only", "silent-peer,unfinished-handshake", "--patience", "60", "--timeout", "1", "--rate", "50"];
+    let (_, report) = soon(|| report(&[&[url.as_str()], &checks[..]].concat()));
+    for check in ["silent-peer", "unfinished-handshake"] {
+        assert_eq!(super::word(&report, check), "unknown", "{report}");
+    }
+}
+
+/// A proxy answers for a server that died in the middle: that is no sign of life.
+#[test]
+fn a_proxy_speaks_for_it() {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let url = serve(|mut stream| {
+        if TAKEN.fetch_add(1, Ordering::SeqCst) >= 1 {
+            answer(stream, b"HTTP/1.1 502 Bad Gateway\r\nRetry-After: 1\r\n\r\n");
+        } else if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
+            let _ = control(&mut stream);
+        }
+    });
+    let (code, report) =
+        soon(|| report(&[url.as_str(), "--only", "alive", "--timeout", "1", "--rate", "50", "--strict"]));
+    assert_eq!((code, super::word(&report, "alive")), (1, "unknown"), "{report}");
+}

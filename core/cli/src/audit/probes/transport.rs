@@ -103,13 +103,18 @@ pub(crate) fn tls_certificate(examiner: &Examiner) -> Ruled {
 pub(crate) fn alive(examiner: &Examiner) -> Ruled {
     let sent = "an opening handshake at the end of the audit";
     let ask = examiner.way()?;
+    let dead =
+        |how: String| Ruling::finding(Severity::High, sent, format!("{how}; a ban of this address looks the same"));
     Ok(match examiner.open(ask) {
         Opening::Open(_) => Ruling::passed(sent, "101"),
+        Opening::Refused(answer) if matches!(answer.status, 502..=504) => {
+            Ruling::unknown(sent, format!("{}, as a proxy says of a server that died", answer.shown()))
+        }
         Opening::Refused(answer) => Ruling::passed(sent, format!("{}: it answers", answer.shown())),
-        Opening::Ended(end) => Ruling::finding(Severity::High, sent, end.shown()),
-        Opening::Silent => Ruling::finding(Severity::High, sent, "no answer in time, though it answered before"),
+        Opening::Ended(end) => dead(end.shown()),
+        Opening::Silent => dead("no answer in time, though it answered before".to_owned()),
         Opening::Unreachable(Unreached::Spent(what)) => Ruling::unknown(sent, what),
-        Opening::Unreachable(why) => Ruling::finding(Severity::High, sent, format!("{why}, though it answered before")),
+        Opening::Unreachable(why) => dead(format!("{why}, though it answered before")),
     })
 }
 

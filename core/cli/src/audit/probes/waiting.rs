@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::audit::examiner::Examiner;
 use crate::audit::frame::{TEXT, masked};
 use crate::audit::ruling::{Ruled, Ruling, Severity};
-use crate::audit::seen::Seen;
+use crate::audit::seen::{End, Seen};
 use crate::audit::wire::{Got, Wire};
 
 /// Below this patience, a server with heartbeats at the usual 20 to 30 seconds has had no chance.
@@ -14,32 +14,63 @@ pub(crate) const HEARTBEATS: Duration = Duration::from_secs(60);
 /// How often a slow client sends a byte.
 const DRIP: Duration = Duration::from_secs(2);
 
-/// Sends a byte now and then, and waits for the end of the connection: how long it took, or `None` when it was still there.
-fn drip(examiner: &Examiner, wire: &mut Wire, bytes: &[u8]) -> Option<Duration> {
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The server ended it.
+    After(Duration),
+    /// It was still there.
+    Held,
+    /// The audit could not wait on, for this reason: that is no word of the server.
+    Cut(&'static str),
+}
+
+const SPENT: &str = "the bytes or the seconds of the plan were spent before";
+
+/// Sends a byte now and then, and waits for the end of the connection.
+fn drip(examiner: &Examiner, wire: &mut Wire, bytes: &[u8]) -> Ended {
     let (began, mut buffer) = (Instant::now(), [0; 1024]);
     let mut letters = bytes.iter().cycle();
-    while began.elapsed() < examiner.purse.within(examiner.patience) {
+    while began.elapsed() < examiner.patience {
         let left = examiner.patience.saturating_sub(began.elapsed()).min(DRIP);
         match wire.read(&mut buffer, left) {
-            Got::End(_) => return Some(began.elapsed()),
+            Got::End(_) => return Ended::After(began.elapsed()),
             // An answer to half a request is the end of it, as 408 is; what else comes is read away.
-            Got::Bytes(count) if buffer[..count].starts_with(b"HTTP/1.1 ") => return Some(began.elapsed()),
+            Got::Bytes(count) if buffer[..count].starts_with(b"HTTP/1.") => return Ended::After(began.elapsed()),
             Got::Bytes(_) => std::thread::sleep(Duration::from_millis(50)),
             Got::Nothing => {
                 let letter = letters.next().copied().unwrap_or(b'a');
-                if !examiner.purse.bytes(1) || wire.write(&[letter], DRIP).is_err() {
-                    return Some(began.elapsed());
+                if !examiner.purse.bytes(1) {
+                    return Ended::Cut(SPENT);
+                }
+                match wire.write(&[letter], DRIP) {
+                    Ok(()) => {}
+                    Err(End::Stuck) => return Ended::Cut("the server stopped reading"),
+                    Err(_) => return Ended::After(began.elapsed()),
                 }
             }
         }
     }
-    None
+    Ended::Held
 }
 
-fn held(ended: Option<Duration>, patience: Duration, severity: Severity, sent: &str) -> Ruling {
+fn held(ended: Ended, patience: Duration, severity: Severity, sent: &str) -> Ruling {
     match ended {
-        Some(after) => Ruling::passed(sent, format!("ended by the server after {:.1} s", after.as_secs_f64())),
-        None => Ruling::finding(severity, sent, format!("still held after {} s", patience.as_secs())),
+        Ended::After(after) => Ruling::passed(sent, format!("ended by the server after {:.1} s", after.as_secs_f64())),
+        Ended::Held => Ruling::finding(severity, sent, format!("still held after {} s", patience.as_secs())),
+        Ended::Cut(why) => Ruling::unknown(sent, why),
+    }
+}
+
+/// How a wait on an open connection ended. A server that sends more than is read has ended nothing.
+fn ended(seen: &Seen, after: Duration, patience: Duration) -> Ended {
+    match (&seen.close, seen.end) {
+        (None, Some(End::TooMuch)) => Ended::Cut("the server sent more than the audit reads"),
+        (None, Some(End::Stuck)) => Ended::Cut("the server stopped reading"),
+        (None, Some(End::Garbage(_))) => Ended::Cut("the server sent what no server sends"),
+        (Some(_), _) | (None, Some(_)) => Ended::After(after),
+        (None, None) if after < patience => Ended::Cut(SPENT),
+        (None, None) => Ended::Held,
     }
 }
 
@@ -73,14 +104,15 @@ fn too_short(examiner: &Examiner) -> Option<Ruling> {
 /// Judges a peer that was silent for the whole patience.
 fn judge_silence(seen: &Seen, after: Duration, patience: Duration) -> Ruling {
     let sent = "nothing, and no answer to pings";
-    if seen.is_over() {
-        return held(Some(after), patience, Severity::Low, sent);
+    let ended = ended(seen, after, patience);
+    let ruling = held(ended, patience, Severity::Low, sent);
+    if ended != Ended::Held {
+        return ruling;
     }
     let pings = match seen.pings {
         0 => "the server sent no ping".to_owned(),
         count => format!("the server sent {count} pings, which nobody answered"),
     };
-    let ruling = held(None, patience, Severity::Low, sent);
     Ruling { came: format!("{}; {pings}", ruling.came), ..ruling }
 }
 
@@ -112,8 +144,7 @@ pub(crate) fn unfinished_message(examiner: &Examiner) -> Ruled {
     if !answered && !visit.seen.is_over() {
         return Ok(Ruling::unknown(sent, "the server answers no more pings"));
     }
-    let ended = visit.seen.is_over().then(|| began.elapsed());
-    Ok(held(ended, examiner.patience, Severity::Low, sent))
+    Ok(held(ended(&visit.seen, began.elapsed(), examiner.patience), examiner.patience, Severity::Low, sent))
 }
 
 #[cfg(test)]
@@ -130,5 +161,9 @@ mod tests {
         assert!(ruling.came.contains("2 pings"), "{}", ruling.came);
         let closed = Seen { close: Some((1011, String::new())), ..Seen::default() };
         assert_eq!(judge_silence(&closed, Duration::from_secs(45), patience).verdict, Verdict::Passed);
+        // Neither a flood nor the end of the plan is the server's end.
+        let flood = Seen { end: Some(End::TooMuch), ..Seen::default() };
+        assert_eq!(judge_silence(&flood, Duration::from_secs(2), patience).verdict, Verdict::Unknown);
+        assert_eq!(judge_silence(&open, Duration::from_secs(2), patience).verdict, Verdict::Unknown);
     }
 }
