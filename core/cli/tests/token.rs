@@ -120,3 +120,20 @@ fn what_a_token_says_does_not_reach_the_terminal() {
     let shown = run_with(&["token", "inspect"], made.out.as_bytes());
     assert!(shown.code == Some(0) && !shown.out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
 }
+
+#[test]
+fn of_several_keys_one_is_named() {
+    let scratch = Scratch::new("kid");
+    let keys = json!({"new": SECRET, "old": SECRET.replace('k', "K")});
+    let jwt = json!({"algorithms": ["HS256"], "keys": keys});
+    let policy =
+        scratch.file("policy.json", json!({"origins": ["https://a.example"], "auth": {"jwt": jwt}}).to_string());
+    let secret = scratch.file("secret", SECRET);
+    let make = ["token", "make", "--policy", &policy, "--secret-file", &secret, "--sub", "alice"];
+    let unnamed = run(&make);
+    assert_eq!(unnamed.code, Some(2), "{unnamed:?}");
+    assert!(unnamed.err.contains("auth.jwt.keys has 2 keys: name that of this token with --kid"), "{unnamed:?}");
+    let named = run(&[&make[..], &["--kid", "new"]].concat());
+    let inspected = run_with(&["token", "inspect", "--policy", &policy], named.out.as_bytes());
+    assert_eq!(inspected.code, Some(0), "{inspected:?}");
+}

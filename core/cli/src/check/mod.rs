@@ -85,7 +85,8 @@ const MAX_VALUE: usize = 160;
 fn as_text(name: &str, stated: &Map<String, Value>, findings: &[Finding], all: bool, paint: Paint) -> String {
     let mut text = String::new();
     let rows = shown::in_force(stated);
-    let _ = writeln!(text, "{name}: a server starts with it.\n");
+    let _ =
+        writeln!(text, "{name}: its options are sound; the address, and an issuer of keys, are tried at the start.\n");
     let _ = writeln!(text, "{}", paint.bold("In force"));
     for (option, value, is_default) in rows.iter().filter(|(.., is_default)| all || !is_default) {
         let value = match absent(option).filter(|_| *is_default && value.is_null()) {

@@ -82,7 +82,11 @@ pub(crate) fn run(args: &Args) -> Ended {
     let key = key(args, jwt.as_ref(), &algorithm)?;
     let claims = claims(args, jwt.as_ref(), now_unix_s())?;
     let mut header = json!({"alg": algorithm, "typ": "JWT"});
-    if let Some(kid) = args.kid.clone().or_else(|| only_kid(jwt.as_ref())) {
+    let kid = match &args.kid {
+        Some(kid) => Some(kid.clone()),
+        None => only_kid(jwt.as_ref())?,
+    };
+    if let Some(kid) = kid {
         header["kid"] = kid.into();
     }
     let token = sign::token(&header, &claims, &key, &algorithm)?;
@@ -162,20 +166,25 @@ fn key(args: &Args, jwt: Option<&JwtOptions>, algorithm: &str) -> Result<Key, Fa
     }
 }
 
-/// The `kid` where there is but one.
-fn only_kid(jwt: Option<&JwtOptions>) -> Option<String> {
-    match jwt?.keys.as_ref()? {
-        Value::Object(keys) if keys.len() == 1 && !keys.contains_key("keys") => keys.keys().next().cloned(),
-        Value::Object(keys) => match keys.get("keys")?.as_array()?.as_slice() {
-            [only] => only.get("kid")?.as_str().map(str::to_owned),
-            _ => None,
+/// The `kid` of the policy's only key, and none where its key has no name.
+///
+/// # Errors
+/// The policy has several keys: a token without a `kid` fits none of them.
+fn only_kid(jwt: Option<&JwtOptions>) -> Result<Option<String>, Failure> {
+    let Some(keys) = jwt.and_then(|jwt| jwt.keys.as_ref()) else { return Ok(None) };
+    let named = |list: &[Value]| list.first().and_then(|key| key.get("kid")?.as_str().map(str::to_owned));
+    let (count, kid) = match keys {
+        Value::Object(keys) => match keys.get("keys").and_then(Value::as_array) {
+            Some(list) => (list.len(), named(list)),
+            None => (keys.len(), keys.keys().next().cloned()),
         },
-        Value::Array(list) => match list.as_slice() {
-            [only] => only.get("kid")?.as_str().map(str::to_owned),
-            _ => None,
-        },
-        _ => None,
+        Value::Array(list) => (list.len(), named(list)),
+        _ => (0, None),
+    };
+    if count > 1 {
+        return Err(Failure::new(format!("auth.jwt.keys has {count} keys: name that of this token with --kid")));
     }
+    Ok(kid)
 }
 
 fn claims(args: &Args, jwt: Option<&JwtOptions>, now_unix_s: u64) -> Result<Value, Failure> {
