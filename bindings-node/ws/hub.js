@@ -173,7 +173,7 @@ class Hub {
     let ws;
     try {
       if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
-      ws = new this.#options.WebSocket(null, undefined, this.#options);
+      ws = accepted.context.runInAsyncScope(() => new this.#options.WebSocket(null, undefined, this.#options));
       // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
       const protocol = opened[4] ?? '';
       const isCompressed = opened[21];
@@ -198,10 +198,12 @@ class Hub {
   }
 
   onOpen(ws) {
-    const { request, done } = this.#opening;
+    const { request, done, context } = this.#opening;
     internals.run(ws, () => {
-      ws.emit('open');
-      this.#server._opened(ws, request, done);
+      context.runInAsyncScope(() => {
+        ws.emit('open');
+        this.#server._opened(ws, request, done);
+      });
     });
     // Whoever waits for the connection by a promise listens before its first message comes.
     return true;
