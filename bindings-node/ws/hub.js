@@ -45,7 +45,7 @@ class Hub {
   /** The connections whose callbacks wait for the next flush; one may be there several times. */
   #unwritten = [];
   #lastUnwritten;
-  #abandon = () => this.native.abandon();
+  #abandon = () => this.#endNow();
 
   /** `policy`: see `readPolicy`. */
   constructor(server, policy, options) {
@@ -100,6 +100,18 @@ class Hub {
     this.#isOver = true;
     this.outbox.flush();
     this.native.stop();
+  }
+
+  /** The process ends: delivers what was sent, `process.exit()` in the same turn, too, and ends the threads. */
+  #endNow() {
+    const feeds = [...this.#feeds.values()].map((feed) => () => feed.endNow());
+    for (const step of [() => this.outbox.flush(), () => this.native.abandon(), ...feeds]) {
+      try {
+        step();
+      } catch {
+        // The others, and other servers, must end, too.
+      }
+    }
   }
 
   // --- calls of connections -----------------------------------------------------------------------------------------
