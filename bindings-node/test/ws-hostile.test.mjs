@@ -2,10 +2,11 @@
 // never read.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
+import { createInterface } from 'node:readline';
 import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -343,6 +344,29 @@ test('a process ends also where the last connection has failed', async () => {
     assert.equal(stdout, 'closed\n');
   }
 });
+
+for (const way of ['port', 'server', 'fed']) {
+  test(`process.exit in a listener delivers what was said before it (${way})`, async (t) => {
+    const file = fileURLToPath(new URL('fixtures/ws-exit-says-last.mjs', import.meta.url));
+    const child = spawn(process.execPath, [file, way], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.after(() => child.kill('SIGKILL'));
+    const [port] = await once(createInterface(child.stdout), 'line');
+    const exited = once(child, 'exit');
+    const clients = [0, 1].map(() => new WebSocketClient(`ws://127.0.0.1:${port}`));
+    await Promise.all(clients.map((client) => once(client, 'open')));
+    const heard = clients.map((client) => {
+      const messages = [];
+      client.on('error', () => {});
+      client.on('message', (data) => messages.push(data.toString()));
+      return once(client, 'close').then(() => messages);
+    });
+    // A pong comes from a connection that the application has been told of, or is about to be: before any message.
+    await Promise.all(clients.map((client) => (client.ping(), once(client, 'pong'))));
+    clients[0].send('end');
+    assert.deepEqual(await Promise.all(heard), [['last words'], ['last words']]);
+    assert.deepEqual(await exited, [5, null]);
+  });
+}
 
 test('a server ends also where a listener of the last socket throws', async (t) => {
   printed(t);

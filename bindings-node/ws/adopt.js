@@ -95,8 +95,9 @@ function adopt(server, hub, request, socket, head, done) {
   taken.set(socket, server);
   socket.setTimeout?.(0);
   socket.setNoDelay?.(true);
-  const callback = done === undefined ? undefined : AsyncResource.bind(done);
-  const entry = { request, socket, done: callback, version: request.headers['sec-websocket-version'], transport: undefined };
+  // What the application is asked and told until the connection is open runs where it called `handleUpgrade`, as with `ws`.
+  const context = new AsyncResource('WSGUARDHANDSHAKE');
+  const entry = { request, socket, done, context, version: request.headers['sec-websocket-version'], transport: undefined };
   const tag = hub.handshakes.hand(entry);
   const received = [headOf(plain(request)), head];
   const told = { ...addressesOf(request, socket), isSecure: Boolean(socket.encrypted ?? request.socket?.encrypted), tag };

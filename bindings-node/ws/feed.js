@@ -90,6 +90,12 @@ class Feed {
     return undefined;
   }
 
+  /** The process ends, and no turn follows: what the core has said goes to the stream now, whether or not that asks to wait. */
+  endNow() {
+    this.#waitsForDrain = false;
+    this.onReady();
+  }
+
   #write(bytes) {
     if (this.#isLeft) return true;
     try {

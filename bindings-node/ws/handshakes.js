@@ -1,6 +1,7 @@
 'use strict';
 // The handshakes that the application is asked about, from the core's question to the connection.
 
+const { AsyncResource } = require('node:async_hooks');
 const { UpgradeRequest, ask, setGone } = require('../lib/authenticate.js');
 const { native } = require('../lib/errors.js');
 const { contain } = require('./contained.js');
@@ -39,8 +40,10 @@ class Handshakes {
     };
     const onGone = () => {
       answered();
-      setGone(asked);
-      entry.socket._ended?.();
+      entry.context.runInAsyncScope(() => {
+        setGone(asked);
+        entry.socket._ended?.();
+      });
     };
     // The application has destroyed the socket while it thought; it may never answer, and nothing else would.
     const onClose = () => {
@@ -59,7 +62,7 @@ class Handshakes {
     entry.socket.once('close', onClose);
     this.#asked.set(ticket, onGone);
     try {
-      this.#ask(told, asked, entry.request, settle, fail);
+      entry.context.runInAsyncScope(() => this.#ask(told, asked, entry.request, settle, fail));
     } catch (error) {
       fail(error);
     }
@@ -114,7 +117,9 @@ class Handshakes {
     const handed = this.#handed.get(told.adopted);
     if (handed !== undefined) return handed;
     const request = requestOf(told, this.#policy.isEncrypted);
-    return { request, socket: request.socket, done: undefined, transport: undefined };
+    // One per handshake: what `verifyClient` enters for one peer, no other peer's listeners may see.
+    const context = new AsyncResource('WSGUARDHANDSHAKE');
+    return { request, socket: request.socket, done: undefined, context, transport: undefined };
   }
 
   /** `answer`: a refusal, or what `consult` says of an accepted one. */
@@ -125,6 +130,8 @@ class Handshakes {
     const { user, roles, expiresAtMs } = session;
     const subprotocol = answer.subprotocol ?? session.subprotocol;
     const headers = [...(session.headers ?? []), ...answer.headers];
+    // The connection is told in the context of the answer, which may have entered who this is.
+    entry.context = new AsyncResource('WSGUARDHANDSHAKE');
     this.#accepted.set(ticket, entry);
     const error = this.#answer(low, high, { accept: true, user, roles, expiresAtMs, subprotocol, headers });
     if (error !== undefined) this.#accepted.delete(ticket);

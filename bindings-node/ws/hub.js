@@ -45,7 +45,7 @@ class Hub {
   /** The connections whose callbacks wait for the next flush; one may be there several times. */
   #unwritten = [];
   #lastUnwritten;
-  #abandon = () => this.native.abandon();
+  #abandon = () => this.#endNow();
 
   /** `policy`: see `readPolicy`. */
   constructor(server, policy, options) {
@@ -100,6 +100,18 @@ class Hub {
     this.#isOver = true;
     this.outbox.flush();
     this.native.stop();
+  }
+
+  /** The process ends: delivers what was sent, `process.exit()` in the same turn, too, and ends the threads. */
+  #endNow() {
+    const feeds = [...this.#feeds.values()].map((feed) => () => feed.endNow());
+    for (const step of [() => this.outbox.flush(), () => this.native.abandon(), ...feeds]) {
+      try {
+        step();
+      } catch {
+        // The others, and other servers, must end, too.
+      }
+    }
   }
 
   // --- calls of connections -----------------------------------------------------------------------------------------
@@ -173,7 +185,7 @@ class Hub {
     let ws;
     try {
       if (accepted === undefined) throw failure('internal', 'a connection opened whose handshake was forgotten');
-      ws = new this.#options.WebSocket(null, undefined, this.#options);
+      ws = accepted.context.runInAsyncScope(() => new this.#options.WebSocket(null, undefined, this.#options));
       // The core may have chosen it: `subprotocols` of the policy, or the one that brings a token.
       const protocol = opened[4] ?? '';
       const isCompressed = opened[21];
@@ -198,10 +210,12 @@ class Hub {
   }
 
   onOpen(ws) {
-    const { request, done } = this.#opening;
+    const { request, done, context } = this.#opening;
     internals.run(ws, () => {
-      ws.emit('open');
-      this.#server._opened(ws, request, done);
+      context.runInAsyncScope(() => {
+        ws.emit('open');
+        this.#server._opened(ws, request, done);
+      });
     });
     // Whoever waits for the connection by a promise listens before its first message comes.
     return true;
