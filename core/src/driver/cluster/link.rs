@@ -1,13 +1,17 @@
 //! One connection to a server of Redis: bytes out, values in, both while neither waits for the other.
 
 use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use wsguard_proto::cluster::resp::{Decoder, Received, encode};
 use wsguard_proto::cluster::store::Value;
@@ -19,6 +23,8 @@ use super::refusal::{Refusal, network};
 const READ_BYTES: usize = 32 * 1024;
 /// Values that were read and not looked at; then Redis waits.
 const MAX_UNSEEN: usize = 1024;
+/// For so long an address of a name that has others is tried alone.
+const ALONE: Duration = Duration::from_millis(150);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -44,10 +50,10 @@ impl Drop for Task {
 impl Link {
     /// Connects. Nothing is said yet.
     pub(super) async fn open(host: &Host, tls: Option<&TlsConnector>) -> Result<Self, Refusal> {
-        let away = |error: std::io::Error| Refusal::Away(network(&error));
+        let away = |error: io::Error| Refusal::Away(network(&error));
         let found = lookup_host((host.name.as_str(), host.port)).await;
         let addresses: Vec<_> = found.map_err(|_| Refusal::away("the host's name does not resolve"))?.collect();
-        let socket = TcpStream::connect(&addresses[..]).await.map_err(away)?;
+        let socket = connect(addresses).await.map_err(away)?;
         socket.set_nodelay(true).map_err(away)?;
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(socket),
@@ -94,6 +100,30 @@ impl Link {
     }
 }
 
+/// Connects to whichever address answers first. One that swallows all that is sent keeps none behind it waiting for long (a
+/// name with IPv6 that leads nowhere): in the time of a whole attempt it would be the only one, each time.
+async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let address = addresses.next();
+        let is_another = address.map(|address| attempts.spawn(TcpStream::connect(address))).is_some();
+        let ended = if is_another && addresses.len() > 0 {
+            let Ok(ended) = timeout(ALONE, attempts.join_next()).await else { continue };
+            ended
+        } else {
+            attempts.join_next().await
+        };
+        match ended {
+            Some(Ok(Ok(socket))) => return Ok(socket),
+            Some(Ok(Err(error))) => last = error,
+            Some(Err(_)) => {}
+            None => return Err(last),
+        }
+    }
+}
+
 async fn read(mut stream: ReadHalf<Box<dyn Stream>>, values: Sender<Result<Received, String>>) {
     let mut decoder = Decoder::default();
     let mut bytes = vec![0; READ_BYTES];
@@ -126,5 +156,43 @@ async fn write(mut stream: WriteHalf<Box<dyn Stream>>, mut chunks: UnboundedRece
         if stream.write_all(&chunk).await.is_err() || chunks.is_empty() && stream.flush().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn any() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answers_nothing_keeps_none_behind_it() {
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind(any()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let nowhere = silent.local_addr().unwrap();
+        // Nobody accepts: once its queue is full, the kernel swallows what comes.
+        let mut held = Vec::new();
+        while let Ok(queued) = timeout(PATIENCE / 4, TcpStream::connect(nowhere)).await {
+            held.push(queued.unwrap());
+            assert!(held.len() < 64, "the queue of a listener never fills");
+        }
+        let there = TcpListener::bind(any()).await.unwrap();
+        let here = there.local_addr().unwrap();
+        let closed = TcpListener::bind(any()).await.unwrap().local_addr().unwrap();
+        for addresses in
+            [vec![nowhere, here], vec![nowhere, nowhere, closed, here], vec![closed, here], vec![here, nowhere]]
+        {
+            let socket = timeout(PATIENCE, connect(addresses.clone())).await;
+            let socket = socket.unwrap_or_else(|_| panic!("none of {addresses:?} within {} ms", PATIENCE.as_millis()));
+            assert_eq!(socket.unwrap().peer_addr().unwrap(), here);
+        }
+        assert_eq!(connect(vec![closed, closed]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect(Vec::new()).await.is_err());
     }
 }
