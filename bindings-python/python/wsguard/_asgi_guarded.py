@@ -122,7 +122,7 @@ class Guarded(Changing):
             with contextlib.suppress(Exception):
                 await said
 
-        task = self.loop.create_task(say())
+        task = self._task(say())
         self._tasks.add(task)
         task.add_done_callback(self._said)
 

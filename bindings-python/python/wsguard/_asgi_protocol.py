@@ -64,7 +64,7 @@ class WebSocketProtocol(HandedOver):
         self._core, self.tag, self._ticket = core, tag, ticket
         self._scope = scope_of(self, self._head, facts)
         self._head = b""
-        task = self.loop.create_task(self._run())
+        task = self._task(self._run())
         self.server_state.tasks.add(task)
         task.add_done_callback(self._ran)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any
 
 
 class Changing:
@@ -11,6 +14,11 @@ class Changing:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: set[asyncio.Future[None]] = set()
+        self._context = contextvars.copy_context()
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task in the context that the connection came in, and not in that of whoever tells of it."""
+        return self._context.run(self.loop.create_task, coroutine)
 
     def _wake(self) -> None:
         """Whoever waits looks again."""
