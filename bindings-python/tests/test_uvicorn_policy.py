@@ -31,6 +31,10 @@ def test_uvicorns_options_only_tighten() -> None:
     assert "ping_interval_ms" not in worker({}, ws_ping_interval=None)
     quick = worker({}, ws_ping_interval=0.5, ws_ping_timeout=0.1)
     assert (quick["ping_interval_ms"], quick["idle_timeout_ms"]) == (500, 1500)
+    for never in (0, -1, float("inf"), float("nan")):
+        unbounded = worker({}, ws_ping_interval=never, ws_ping_timeout=never)
+        assert "ping_interval_ms" not in unbounded and "idle_timeout_ms" not in unbounded
+        assert "idle_timeout_ms" not in worker({}, ws_ping_interval=5, ws_ping_timeout=never)
     assert worker({}, forwarded_allow_ips="10.0.0.0/8, ::1,unix:")["trusted_proxies"] == ["10.0.0.0/8", "::1"]
     assert "trusted_proxies" not in worker({}, proxy_headers=False)
 

@@ -4,6 +4,7 @@ from the application."""
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 import weakref
@@ -113,7 +114,8 @@ class Core(OnLoop):
             "open": self._on_opened,
             "close": self._on_closed,
         }
-        self._start_on(loop, options_text(options), handlers)
+        # The first upgrade starts the core: what is set in the context of that request is no other peer's to see.
+        contextvars.Context().run(self._start_on, loop, options_text(options), handlers)
 
     def adopt(self, protocol: Adopted, number: int, received: bytes, *, is_unix: bool) -> None:
         """Hands a socket over for good."""

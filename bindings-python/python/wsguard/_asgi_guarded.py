@@ -61,6 +61,8 @@ class Guarded(Changing):
         #: How the core has refused the handshake, or that there is no connection.
         self._refused: tuple[str | None, int] | None = None
         self._told = self._answered = self._app_closed = False
+        #: The application accepts, and the server has not been told.
+        self._is_accepting = False
         self._end: Message | None = None
         self._has_room = True
         #: The core says nothing more.
@@ -122,7 +124,7 @@ class Guarded(Changing):
             with contextlib.suppress(Exception):
                 await said
 
-        task = self.loop.create_task(say())
+        task = self._task(say())
         self._tasks.add(task)
         task.add_done_callback(self._said)
 
@@ -266,6 +268,11 @@ class Guarded(Changing):
                 # The server might take it: for a connection that the core has refused, it would be the first.
                 raise RuntimeError("Unexpected ASGI message 'websocket.accept': the handshake has its answer.")
             return await self._accept(message)
+        while self._is_accepting:
+            # Another task accepts: what this one says comes behind.
+            await self._changes()
+        if self._answered and self._conn is None and not self._app_closed:
+            raise Disconnected("the handshake was refused")
         if not self._answered and kind in ("websocket.close", "websocket.http.response.start"):
             self._answered = self._app_closed = True
             # The client gets the application's own answer; the core hears that it is refused.
@@ -282,7 +289,14 @@ class Guarded(Changing):
         await self._send(message)
 
     async def _accept(self, message: Message) -> None:
-        self._answered = True
+        self._answered = self._is_accepting = True
+        try:
+            await self._accept_at_core(message)
+        finally:
+            self._is_accepting = False
+            self._wake()
+
+    async def _accept_at_core(self, message: Message) -> None:
         accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
         self._core.answer(self._ticket, accept)
         while self._conn is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from ._contract import options_text
 from ._errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from uvicorn.config import Config
 
 #: What the server that accepts connections does itself.
@@ -134,13 +137,18 @@ def _tightenings(config: Config) -> dict[str, int]:
     tightened: dict[str, int] = {}
     if config.ws_max_size:
         tightened["max_message_bytes"] = int(config.ws_max_size)
-    if config.ws_ping_interval:
+    if _is_time(config.ws_ping_interval):
         interval_ms = max(1, round(config.ws_ping_interval * 1000))
         tightened["ping_interval_ms"] = interval_ms
-        if config.ws_ping_timeout:
+        if _is_time(config.ws_ping_timeout):
             silence_ms = max(_LEAST_SILENCE_MS, round(config.ws_ping_timeout * 1000))
             tightened["idle_timeout_ms"] = interval_ms + silence_ms
     return tightened
+
+
+def _is_time(seconds: float | None) -> TypeGuard[float]:
+    """Whether it bounds anything: uvicorn takes any number, and ``inf`` is never."""
+    return seconds is not None and 0 < seconds < math.inf
 
 
 def _tightened_route(route: Mapping[str, Any], tightened: Mapping[str, int]) -> dict[str, Any]:

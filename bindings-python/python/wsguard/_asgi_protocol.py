@@ -64,7 +64,7 @@ class WebSocketProtocol(HandedOver):
         self._core, self.tag, self._ticket = core, tag, ticket
         self._scope = scope_of(self, self._head, facts)
         self._head = b""
-        task = self.loop.create_task(self._run())
+        task = self._task(self._run())
         self.server_state.tasks.add(task)
         task.add_done_callback(self._ran)
 
@@ -176,6 +176,11 @@ class WebSocketProtocol(HandedOver):
     async def _send_else(self, message: dict[str, Any]) -> None:
         if not self._answered:
             await self._answer(message["type"], message)
+        elif self._conn is None and self._end is None and not self._app_closed:
+            # Another task accepts, and the core has not told yet of the connection.
+            while self._conn is None and self._end is None:
+                await self._changes()
+            await self.send(message)
         elif self._conn is None or self._app_closed or message["type"] != "websocket.send":
             self._send_last(self._conn, message["type"], message)
         else:

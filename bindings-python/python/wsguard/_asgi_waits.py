@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any
 
 
 class Changing:
@@ -10,20 +13,26 @@ class Changing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waiting: set[asyncio.Future[None]] = set()
+        #: A dictionary for its order: who came first goes on first.
+        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._context = contextvars.copy_context()
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task in the context that the connection came in, and not in that of whoever tells of it."""
+        return self._context.run(self.loop.create_task, coroutine)
 
     def _wake(self) -> None:
         """Whoever waits looks again."""
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiting = self._waiting, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def _changes(self) -> None:
         future = self.loop.create_future()
-        self._waiting.add(future)
+        self._waiting[future] = None
         try:
             await future
         finally:
             # Whoever polls (`wait_for(receive(), ...)`) leaves nothing.
-            self._waiting.discard(future)
+            self._waiting.pop(future, None)
