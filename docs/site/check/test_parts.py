@@ -40,7 +40,7 @@ class Links(unittest.TestCase):
             self.assertEqual(self.converted(text), text)
 
     def test_a_link_to_nothing_ends_the_build(self):
-        with self.assertRaisesRegex(SystemExit, "OPERATING.md: the link nowhere.md leads to nothing"):
+        with self.assertRaisesRegex(SystemExit, "docs/OPERATING.md: the link nowhere.md leads to nothing"):
             self.converted("[a](nowhere.md)")
 
     def test_a_link_over_two_lines_is_one(self):

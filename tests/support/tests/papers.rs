@@ -136,7 +136,10 @@ fn every_paper_that_a_source_names_is_there() {
     let mut missing = BTreeSet::new();
     for source in sources.into_iter().flat_map(files) {
         let Ok(text) = fs::read_to_string(&source) else { continue };
-        for word in text.split(|c: char| !(c.is_alphanumeric() || "/._-".contains(c))) {
+        // A link that a program writes or reads is no name.
+        let texts = text.split("](").enumerate();
+        let texts = texts.map(|(at, text)| if at == 0 { text } else { text.split_once(')').map_or("", |two| two.1) });
+        for word in texts.flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || "/._-".contains(c)))) {
             let Some((folder, name)) = word.strip_suffix(".md").map(|path| path.rsplit_once('/').unwrap_or(("", path)))
             else {
                 continue;

@@ -221,6 +221,8 @@ fn sentence(title: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::audit::checks::by_name;
 
@@ -276,9 +278,10 @@ mod tests {
     /// docs/AUDIT.md follows the table: `make audit-doc` writes it again.
     #[test]
     fn the_committed_document_is_this_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/AUDIT.md");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let path = root.join("docs/AUDIT.md");
         let marker = "<!-- From here on: `wsguard audit --list --markdown`. -->\n\n";
-        let text = std::fs::read_to_string(path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
         let (own, made) = text.split_once(marker).expect("the marker");
         if std::env::var_os("WSGUARD_WRITE").is_some() {
             return std::fs::write(path, format!("{own}{marker}{}", markdown())).unwrap();
