@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -269,6 +271,7 @@ def test_a_redis_that_is_not_there_is_none(run: Run) -> None:
 
 WORKER_APP = """
 import os
+import socket
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
@@ -304,6 +307,13 @@ def workers(folder: Path, policy: dict[str, Any]) -> Iterator[str]:
                     break
             assert running.poll() is None, said
             threading.Thread(target=running.stdout.read, daemon=True).start()
+            # That it has started says nothing of the socket, on which the first of them listens behind that.
+            until = time.monotonic() + 20
+            while True:
+                with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                assert time.monotonic() < until, said
+                time.sleep(0.01)
             yield f"ws://127.0.0.1:{port}/"
         finally:
             running.terminate()

@@ -53,6 +53,7 @@ static int press_twice(void *userdata, wsg_server *server, uint64_t conn, const 
   read_all(pressed->client);
   usleep(50000); /* so that this is told by now */
   press(server, conn);
+  usleep(50000); /* so that the server has come to it: what it has not come to may be told as written */
   CHECK(pthread_create(&pressed->reader, NULL, read_later, pressed) == 0);
   return 0;
 }
