@@ -235,6 +235,8 @@ impl Node {
         }
         if self.link == Link::Up {
             self.out.publish(message, now);
+            // At once where the pace allows it: what is asked or revoked next does not overtake it.
+            self.out.send_messages(|topic| self.interest.stamp(topic), false, now);
         } else {
             self.out.dropped += 1;
         }

@@ -112,6 +112,26 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
     assert_eq!(world.peers[0].node.dropped(), 4);
 }
 
+/// Members that were just told to go are not counted, and hear what was said before they are.
+#[test]
+fn what_is_asked_next_does_not_overtake_a_message() {
+    let mut world = joined(2);
+    world.up(1, &room("a"));
+    world.run(100);
+    let message = Message { to: vec![room("a")], kind: Kind::Clear, plain: true, payload: Arc::default() };
+    world.request(0, Request::Publish(message));
+    world.request(0, Request::Count { ticket: 1, topic: room("a"), until: world.now.after_millis(1000) });
+    world.poll(0);
+    let mut said = Vec::new();
+    while let Some((_, op)) = world.peers[0].next_op() {
+        if let Op::Publish { topic: Topic::Room(_), bytes } = op {
+            said.push(bytes[26]);
+        }
+        world.carry_out(0, 0);
+    }
+    assert_eq!(said, [5, 9], "the kinds of the messages: clear, asked");
+}
+
 /// Redis takes 100 KB a second. What is more is dropped, and nothing that is not a message waits for long.
 #[test]
 fn more_messages_than_the_link_carries_do_not_cut_a_node_off() {
