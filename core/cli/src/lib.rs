@@ -12,6 +12,7 @@ mod outcome;
 mod policy;
 mod reach;
 mod serve;
+mod severity;
 mod spelling;
 mod terminal;
 mod token;

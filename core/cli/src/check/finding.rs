@@ -2,26 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Severity {
-    /// Worth knowing; often meant so.
-    Low,
-    /// Weakens a protection.
-    Medium,
-    /// Takes a protection away, or keeps clients out.
-    High,
-}
-
-impl Severity {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Severity::Low => "low",
-            Severity::Medium => "medium",
-            Severity::High => "high",
-        }
-    }
-}
+pub(crate) use crate::severity::Severity;
 
 /// One warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
