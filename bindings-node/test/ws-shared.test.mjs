@@ -1,11 +1,14 @@
 // `wsguard/ws` on a socket that is also Node's: what others who have it see of it, and what they may do with it.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { WebSocketServer } from '../ws/index.mjs';
 import { duplexPair } from './ws-duplex.mjs';
 import { KEY, POLICY, ended, knock, pair, share } from './ws-harness.mjs';
@@ -126,4 +129,10 @@ test('what a peer says before handleUpgrade is called is told, however much, and
     peer.write(Buffer.concat([frame(70_000, 4), Buffer.from([0x88, 0x82, 0, 0, 0, 0, 3, 232])]));
     assert.deepEqual(await told, ['200000 of 1', '200000 of 2', '200000 of 3', '70000 of 4', 1000], resumes);
   }
+});
+
+test('a worker of cluster that is disconnected listens no more, and ends', { skip: process.platform !== 'linux' }, async () => {
+  const program = fileURLToPath(new URL('fixtures/ws-cluster.cjs', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [program], { timeout: 20_000 });
+  assert.equal(stdout, 'disconnected');
 });
