@@ -361,6 +361,8 @@ class Inbox {
   #yield() {
     try {
       this.#outbox.flush();
+      // Peers that keep this busy must not keep it from others: that those were written to is told here as well.
+      this.#sink.onFlushed?.();
     } catch (error) {
       this.#sink.onFault(error);
     } finally {

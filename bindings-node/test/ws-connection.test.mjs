@@ -152,6 +152,24 @@ test('a callback that says more has a callback', async (t) => {
   assert.deepEqual(called, [0, 1, 2, 3, 4]);
 });
 
+test('a callback is called also while others keep the server busy', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  const most = 20_000;
+  let [heard, called, calledByThen] = [0, 0, 0];
+  const all = new Promise((resolve) => {
+    ws.on('message', () => {
+      ws.send('x', () => (called += 1));
+      for (const end = performance.now() + 0.02; performance.now() < end; );
+      if (++heard === most) resolve((calledByThen = called));
+    });
+  });
+  const one = Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x61]);
+  client._socket.write(Buffer.concat(Array(most).fill(one)));
+  await all;
+  assert.ok(calledByThen > 0, 'a peer that never stops would have kept all callbacks');
+});
+
 test('a callback waits for a peer that does not read', async (t) => {
   const wss = await serve(t, {}, { maxOutboxBytes: 64 * 1024 * 1024 });
   const { client, ws } = await pair(t, wss);

@@ -160,7 +160,7 @@ test('what a start reaches for outside is an error of the constructor, and there
   assert.equal((await fetch(`http://127.0.0.1:${admin}/readyz`)).status, 200);
 });
 
-test('a start that fails at an upgrade costs the peer its socket, and is tried once', async (t) => {
+test('a start that fails at an upgrade costs the peer its socket, and is tried again half a minute later', async (t) => {
   const { start } = addon.NativeServer.prototype;
   const { error } = console;
   let [tries, printed] = [0, 0];
@@ -176,10 +176,15 @@ test('a start that fails at an upgrade costs the peer its socket, and is tried o
   const listeners = process.listeners('uncaughtException');
   process.removeAllListeners('uncaughtException');
   t.after(() => listeners.forEach((listener) => process.on('uncaughtException', listener)));
-  const { server } = await share(t);
+  const { wss, server } = await share(t);
   for (let peer = 0; peer < 3; peer += 1) assert.equal((await knock(server.address().port, KEY)).status, 503);
   assert.equal(tries, 1);
   assert.ok(printed >= 1);
+  addon.NativeServer.prototype.start = start;
+  assert.equal((await knock(server.address().port, KEY)).status, 503);
+  const now = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => now() + 30_000);
+  await pair(t, wss);
 });
 
 test('auth: "callback" is answered by verifyClient, or by authenticate', async (t) => {

@@ -1,10 +1,14 @@
 // `wsguard/ws` on a socket that is also Node's: what others who have it see of it, and what they may do with it.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
+import net from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { WebSocketServer } from '../ws/index.mjs';
 import { duplexPair } from './ws-duplex.mjs';
 import { KEY, POLICY, ended, knock, pair, share } from './ws-harness.mjs';
@@ -88,4 +92,47 @@ test('a Duplex that is paused is paused as the connection, and resumed by either
     await told;
     assert.deepEqual([heard.splice(0), ws.isPaused, ours.isPaused()], [['kept'], false, false]);
   }
+});
+
+test('what a peer says before handleUpgrade is called is told, however much, and whoever resumes the socket', async (t) => {
+  const frame = (size, fill) => {
+    const head = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    head.writeUInt32BE(size, 6);
+    return Buffer.concat([head, Buffer.alloc(size, fill)]);
+  };
+  for (const resumes of ['never', 'before', 'behind']) {
+    const server = http.createServer();
+    const wss = new WebSocketServer({ noServer: true, policy: { ...POLICY, maxMessageBytes: 1_000_000 } });
+    t.after(() => {
+      ended(wss);
+      server.close();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const told = new Promise((resolve) => {
+      server.on('upgrade', async (request, socket, head) => {
+        await sleep(50);
+        if (resumes === 'before') socket.pause().resume();
+        wss.handleUpgrade(request, socket, head, (ws) => {
+          const heard = [];
+          ws.on('message', (data) => heard.push(`${data.length} of ${data[0]}`));
+          ws.on('close', (code) => resolve([...heard, code]));
+        });
+        if (resumes === 'behind') socket.pause().resume();
+      });
+    });
+    const peer = net.connect(server.address().port, '127.0.0.1');
+    t.after(() => peer.destroy());
+    peer.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n');
+    for (const fill of [1, 2, 3]) peer.write(frame(200_000, fill));
+    await sleep(80);
+    peer.write(Buffer.concat([frame(70_000, 4), Buffer.from([0x88, 0x82, 0, 0, 0, 0, 3, 232])]));
+    assert.deepEqual(await told, ['200000 of 1', '200000 of 2', '200000 of 3', '70000 of 4', 1000], resumes);
+  }
+});
+
+test('a worker of cluster that is disconnected listens no more, and ends', { skip: process.platform !== 'linux' }, async () => {
+  const program = fileURLToPath(new URL('fixtures/ws-cluster.cjs', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [program], { timeout: 20_000 });
+  assert.equal(stdout, 'disconnected');
 });

@@ -163,15 +163,14 @@ class Held {
 
   constructor(hub, socket, fd, told, received) {
     this.#socket = socket;
-    // Nothing more may be read here: a byte that came into Node's buffers would be missing there.
-    socket._handle.readStop();
+    stopReading(socket);
     for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) received.push(chunk);
     keepAddresses(socket);
     socket.on('error', () => {});
     try {
       hub.adoptSocket(fd, told, Buffer.concat(received));
     } catch (error) {
-      socket._handle?.readStart();
+      readAgain(socket);
       throw error;
     }
   }
@@ -208,7 +207,7 @@ class Held {
   /** The peer has left before there was a connection: Node reads that for itself. */
   giveBack() {
     const socket = this.#socket;
-    socket._handle?.readStart();
+    readAgain(socket);
     socket.resume();
     const timer = setTimeout(() => socket.destroy(), PATIENCE_MS).unref();
     socket.once('end', () => process.nextTick(() => socket.destroy()));
@@ -218,6 +217,21 @@ class Held {
   end() {
     this.#socket.destroy();
   }
+}
+
+/**
+ * Nothing more may be read here: a byte that came into Node's buffers would be missing in the core's. A stream begins again by itself,
+ * from `read()` where its buffer was full, and a turn later where somebody has called `resume()` or listens to `readable`.
+ */
+function stopReading(socket) {
+  socket._handle.readStop();
+  set(socket, '_read', () => {});
+}
+
+/** The core has not taken it, or has let it go. */
+function readAgain(socket) {
+  delete socket._read;
+  socket._handle?.readStart();
 }
 
 /** Node forgets the local address of a socket that is destroyed. */

@@ -1,6 +1,7 @@
 'use strict';
 // How a connection's end is told: close codes, and the errors of `ws` for frames that break a rule.
 
+const { isUint8Array } = require('node:util').types;
 const zlib = require('node:zlib').constants;
 
 /**
@@ -46,7 +47,7 @@ function closeArguments(code, data) {
   if (data === undefined || !data.length) return [code, ''];
   const isText = typeof data === 'string';
   if ((isText ? Buffer.byteLength(data) : data.length) > 123) throw new RangeError('The message must not be greater than 123 bytes');
-  if (!isText && !(data instanceof Uint8Array)) throw new TypeError('Second argument must be a string or a Uint8Array');
+  if (!isText && !isUint8Array(data)) throw new TypeError('Second argument must be a string or a Uint8Array');
   // A reason is text; what is none in the bytes becomes U+FFFD, which is longer.
   const text = isText ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString();
   return [code, Buffer.byteLength(text) > 123 ? '' : text];

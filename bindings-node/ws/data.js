@@ -19,7 +19,7 @@ function payloadOf(data) {
 
 /** A binary message as `binaryType` wants it. */
 function messageOf(data, binaryType) {
-  if (binaryType === 'fragments') return [data];
+  if (binaryType === 'fragments') return data.length === 0 ? [] : [data];
   if (binaryType === 'blob') return new Blob([data]);
   // Its memory is of its own: the slab holds the messages of others.
   const copy = new Uint8Array(data.length);

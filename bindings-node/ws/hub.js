@@ -1,6 +1,7 @@
 'use strict';
 // One native server and its connections: takes the records of the inbox to the `WebSocket`s, and their commands to the core.
 
+const { performance } = require('node:perf_hooks');
 const timers = require('node:timers');
 const addon = require('../lib/native.js').load();
 const { endWithProcess, forget } = require('../lib/exit.js');
@@ -15,6 +16,8 @@ const { internals } = require('./websocket.js');
 
 // Captured: a test's fake timers must not stop a server.
 const { setImmediate, setInterval, clearInterval } = timers;
+/** How long a start that has failed is not tried again. */
+const RETRY_MS = 30_000;
 /** The longest timer: it does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
 
@@ -30,8 +33,9 @@ class Hub {
   #inbox;
   #handshakes;
   #isStarted = false;
-  /** Why it cannot start: it is not tried for every peer. */
+  /** Why it could not start, and since when: it is not tried for every peer, but again later, as descriptors or threads may have run out. */
   #fault;
+  #faultAt = 0;
   #isOver = false;
   #yields;
   /** What the handshake had for the connection that is being opened. */
@@ -71,13 +75,13 @@ class Hub {
   /** Starts the core, if it has not started. Returns the address where it listens. */
   start(listens) {
     if (this.#isStarted) return '';
-    if (this.#fault !== undefined) throw this.#fault;
+    if (this.#fault !== undefined && performance.now() - this.#faultAt < RETRY_MS) throw this.#fault;
     const wake = () => this.#inbox.wake();
     let address;
     try {
       address = native(() => this.native.start(listens, wake, true, this.#options.autoPong === false));
     } catch (error) {
-      this.#fault = error;
+      [this.#fault, this.#faultAt] = [error, performance.now()];
       throw error;
     }
     this.#isStarted = true;

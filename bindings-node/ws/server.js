@@ -1,6 +1,7 @@
 'use strict';
 // The server, with the surface of the one of `ws`: where it listens, whom it takes, and its end.
 
+const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
 const { adopt, checkAdoptable, refuseFor } = require('./adopt.js');
 const { Hub } = require('./hub.js');
@@ -111,9 +112,13 @@ class WebSocketServer extends EventEmitter {
     const listener = this.#listener;
     if (listener !== undefined) this.prependOnceListener('close', () => listener.emit('close'));
     this.#detach = this.#http = this.#listener = undefined;
+    this.#stopListening();
+    if (!this.#isBusy) process.nextTick(() => this.#emitClose());
+  }
+
+  #stopListening() {
     this.#isListening = false;
     this.#hub.stopListening();
-    if (!this.#isBusy) process.nextTick(() => this.#emitClose());
   }
 
   /** @internal A connection has opened. `done`: what `handleUpgrade` was given. */
@@ -166,6 +171,7 @@ class WebSocketServer extends EventEmitter {
     }
     this.#isListening = true;
     this.#listener = new Listener(addressOf(address));
+    this.#detach = onDisconnect(() => this.#stopListening());
     process.nextTick(() => {
       if (this._state === RUNNING) this.emit('listening');
     });
@@ -201,6 +207,17 @@ class Listener extends EventEmitter {
   address() {
     return { ...this.#place };
   }
+}
+
+/**
+ * Calls `stop` when this worker of Node's `cluster` is disconnected: `cluster` closes the servers it knows, and waits for the worker to
+ * end. Returns how to be left alone.
+ */
+function onDisconnect(stop) {
+  const { worker } = cluster;
+  if (!worker) return undefined;
+  worker.once('disconnect', stop);
+  return () => worker.off('disconnect', stop);
 }
 
 function warn(name) {

@@ -474,7 +474,7 @@ for (const [number, name] of STATES.entries()) {
   Object.defineProperty(WebSocket, name, constant);
   Object.defineProperty(WebSocket.prototype, name, constant);
 }
-for (const name of ['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url']) {
+for (const name of ['addEventListener', 'binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'removeEventListener', 'url']) {
   Object.defineProperty(WebSocket.prototype, name, { enumerable: true });
 }
 for (const type of ['open', 'error', 'close', 'message']) {
