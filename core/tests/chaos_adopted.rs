@@ -448,9 +448,9 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             let surplus = ids.len().saturating_sub(40);
             ids.drain(..surplus);
         }
-        Event::Closing(conn) => {
-            assert!(known.open.lock().unwrap().contains(conn), "begins to close, and is not open");
-            assert!(known.closing.lock().unwrap().insert(*conn), "begins to close twice");
+        Event::Closing(closing) => {
+            assert!(known.open.lock().unwrap().contains(&closing.conn), "begins to close, and is not open");
+            assert!(known.closing.lock().unwrap().insert(closing.conn), "begins to close twice");
         }
         Event::Close(close) => {
             assert!(known.open.lock().unwrap().remove(&close.conn), "closed, and not open");
