@@ -26,6 +26,8 @@ const TURN_MS = 10;
 const LOOK_EVERY = 32;
 
 const NOBODY = new Set();
+/** A connection closes for no fault of a frame. */
+const NO_FAULT = [null, null];
 const READY = Promise.resolve();
 // Captured: a test's fake timers must not stop a server.
 const { nextTick } = process;
@@ -385,7 +387,7 @@ class Inbox {
       case records.VIOLATION:
         return this.#sink.onViolation(this.#next(), this.#connections[place]);
       case records.CLOSING:
-        return this.#sink.onClosing(this.#connections[place]);
+        return this.#sink.onClosing(this.#connections[place], a === 1 ? this.#next() : NO_FAULT);
       case records.DRAINED:
         return this.#sink.onDrained(this.#connections[place]);
       case records.PONG:

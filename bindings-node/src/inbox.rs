@@ -4,7 +4,9 @@
 //! arena that the application keeps holds the memory of its chunk, so chunks are small.
 
 use serde_json::{Value, json};
-use wsguard::binding::{Code, ConnectionId, Event, EventBatch, FrameFault, JsonMessage, Open, RevokedUsers, Status};
+use wsguard::binding::{
+    Closing, Code, ConnectionId, Event, EventBatch, FrameFault, JsonMessage, Open, RevokedUsers, Status,
+};
 
 use crate::connections::{Connections, NO_PLACE, split_u64};
 use crate::event_names::EventNames;
@@ -188,7 +190,7 @@ impl Inbox {
                 records.push(Kind::Drained, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
-            Event::Closing(conn) => {
+            Event::Closing(Closing { conn, fault: None, .. }) => {
                 records.push(Kind::Closing, [self.connections.place(*conn), 0, 0]);
                 Ok(())
             }
@@ -283,6 +285,10 @@ impl Inbox {
                 let peer =
                     json!([close.fault.map(FrameFault::name), close.peer_code, close.peer_reason, close.fault_value]);
                 (Kind::Close, words, format!("{},{verdict},{peer}", Value::from(close.reason)))
+            }
+            Event::Closing(closing) => {
+                let fault = json!([closing.fault.map(FrameFault::name), closing.fault_value]);
+                (Kind::Closing, [self.connections.place(closing.conn), 1, 0], fault.to_string())
             }
             Event::Upgrade(upgrade) => {
                 let [low, high] = split_u64(upgrade.ticket.to_u64());

@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     AdoptionEnded = 18,
     /// -, generation: of the policy that has judged the messages of the contract that follow
     JudgedBy = 19,
-    /// place: no message of it follows
+    /// place, whether a fault follows in the text: no message of it follows
     Closing = 20,
 }
 

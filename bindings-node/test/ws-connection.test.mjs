@@ -264,6 +264,45 @@ for (const [name, bytes, code, closeCode, message] of FAULTS) {
   });
 }
 
+for (const [name, bytes, code] of FAULTS.filter(([, , , closeCode]) => closeCode !== 1002)) {
+  test(`an error comes at once, and close when the peer has left: ${name}`, async (t) => {
+    const wss = await serve(t, { maxPayload: 1024 });
+    const { client, ws } = await pair(t, wss);
+    const told = [];
+    ws.on('error', (error) => told.push([error.code, ws.readyState]));
+    const closed = new Promise((resolve) => ws.on('close', () => resolve(told.push('close'))));
+    const failed = once(ws, 'error');
+    // It does not answer our close frame.
+    client.pause();
+    raw(client, bytes);
+    await failed;
+    assert.deepEqual(told, [[code, WebSocket.CLOSING]]);
+    client.resume();
+    await closed;
+    assert.deepEqual(told, [[code, WebSocket.CLOSING], 'close']);
+  });
+}
+
+test('an error comes behind the messages that a paused connection keeps', async (t) => {
+  const wss = await serve(t);
+  const { client, ws } = await pair(t, wss);
+  const told = [];
+  ws.on('message', (data) => told.push(data.toString()));
+  ws.on('error', (error) => told.push(error.code));
+  ws.on('close', () => told.push('close'));
+  client.pause();
+  // One read of the server: the second and what is broken come when the first has paused it.
+  raw(client, [0x81, 0x81, 0, 0, 0, 0, 0x61, 0x81, 0x81, 0, 0, 0, 0, 0x62, 0x81, 0x81, 0, 0, 0, 0, 0xff]);
+  ws.once('message', () => {
+    ws.pause();
+    setTimeout(() => (told.push('resumed'), ws.resume()), 50);
+  });
+  await once(ws, 'error');
+  client.resume();
+  await once(ws, 'close');
+  assert.deepEqual(told, ['a', 'resumed', 'b', 'WS_ERR_INVALID_UTF8', 'close']);
+});
+
 test('a fault without a listener of error ends no process', async (t) => {
   const wss = await serve(t);
   const { client, ws } = await pair(t, wss);

@@ -246,9 +246,15 @@ class Hub {
     internals.run(ws, internals.written, ws);
   }
 
-  /** Nothing of the peer follows but the end. */
-  onClosing(ws) {
-    if (ws !== undefined) internals.closing(ws);
+  /** Nothing of the peer follows but the end. A fault is told at once, as by `ws`, though the peer may still be there for long. */
+  onClosing(ws, [fault, value]) {
+    if (ws === undefined) return;
+    internals.closing(ws);
+    const error = faultError(fault, value);
+    if (error === undefined || internals.isDeaf(ws)) return;
+    const tell = () => internals.fault(ws, error);
+    if (internals.isKeeping(ws)) internals.keep(ws, tell);
+    else internals.run(ws, tell);
   }
 
   onPong() {}

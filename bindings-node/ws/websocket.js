@@ -54,6 +54,7 @@ class WebSocket extends EventEmitter {
   /** A message of several `send`s is under way. */
   #isFragmented = false;
   #isQueued = false;
+  #hasFault = false;
   #callbacks;
   #sender;
 
@@ -405,8 +406,10 @@ class WebSocket extends EventEmitter {
       },
       /** What was said so far is written: calls the callbacks of `send`. */
       written: (ws) => ws.#callbacks?.settle(undefined),
-      /** A frame broke a rule. Without a listener it ends the connection, and no process. */
+      /** A frame broke a rule, which is told once. Without a listener it ends the connection, and no process. */
       fault(ws, error) {
+        if (ws.#hasFault) return;
+        ws.#hasFault = true;
         if (ws.#state !== CLOSED) ws.#state = CLOSING;
         if (ws.listenerCount('error') > 0) ws.emit('error', error);
       },

@@ -5,8 +5,8 @@
 //! a [`ServerHandle`] is safe from any thread, never blocks, and fails with an [`Error`] where an id is stale.
 
 pub use crate::driver::{
-    Accept, Adoption, BanInfo, Builder, CertificateFacts, Close, ConnectionId, ConnectionMap, Cork, Decision, Event,
-    EventBatch, Events, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
+    Accept, Adoption, BanInfo, Builder, CertificateFacts, Close, Closing, ConnectionId, ConnectionMap, Cork, Decision,
+    Event, EventBatch, Events, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
     KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent,
     Server, ServerHandle, Speaker, Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
     examine_tls, log_to,

@@ -126,7 +126,7 @@
 //! |---|---|
 //! | server | [`Server`], [`Builder`], [`HandlerResult`], [`Next`]; [`Inline`] answers on the server's own threads, [`Wake`] is for event loops |
 //! | options | [`Options`], and [`options`] with the types of its fields |
-//! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
+//! | events | [`Event`] and what it holds: [`Open`], [`JsonMessage`], [`RawJson`], [`Closing`], [`Close`], [`ViolationEvent`], [`Upgrade`] |
 //! | connections of another server | [`Handle::adopt_with`], [`Handle::adopt_pipe`], [`Adoption`], [`Pipe`] |
 //! | handle | [`Handle`], [`Conn`], [`Audience`], [`Everywhere`], [`Payload`], [`Fragment`], [`Sent`], [`Drain`], [`Interest`], [`Stats`] |
 //! | authentication by the application | [`Upgrade`], [`GrantedIdentity`], [`UpgradeRequest`], [`TicketId`], [`Decision`], [`Accept`], [`Reject`] |
@@ -177,9 +177,9 @@ mod server;
 pub use audience::Audience;
 pub use conn::Conn;
 pub use driver::{
-    Accept, Adoption, BanInfo, Close, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled, HandshakeId,
-    Inline, InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject, Replies, Stats,
-    Taken, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
+    Accept, Adoption, BanInfo, Close, Closing, ConnectionId, Decision, Event, Everywhere, GrantedIdentity, Handled,
+    HandshakeId, Inline, InlineMessage, JsonMessage, LogLevel, LogRecord, LogValue, Open, Pipe, PipeId, Reject,
+    Replies, Stats, Taken, TicketId, Upgrade, ViolationEvent, Wake, Whom, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use driver::{LogFormat, log_to_stderr, log_to_stderr_as};

@@ -5,9 +5,6 @@
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
-#[path = "support/dice.rs"]
-mod dice;
-
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
@@ -16,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dice::Dice;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use wsguard::binding::{
     Accept, Adoption, Builder, ConnectionId, Decision, Event, Handled, Inline, InlineMessage, KeptInbox, Open, Options,
     Pipe, Reject, Replies, ServerHandle, TicketId, To, Upgrade, Whom,
 };
+use wsguard_test_support::dice::Dice;
 
 const OPTIONS: &str = r#"{
     "listen": "127.0.0.1:0", "threads": 3, "origins": ["https://a.example"], "auth": "callback", "events": {
@@ -199,7 +196,10 @@ fn bytes(dice: &mut Dice) -> Vec<u8> {
         20 => frame(0x81, br#"{"event":"echo","data":1}"#, true),
         21 => frame(0x81, b"unmasked", false),
         22 => vec![0x81, 0xff, 0, 0, 0, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, b'{'],
-        _ => (0..dice.roll(40)).map(|_| dice.0 as u8).collect(),
+        _ => {
+            let count = dice.roll(40);
+            dice.bytes(count)
+        }
     }
 }
 
@@ -273,7 +273,7 @@ fn adopt(listener: &TcpListener, server: &ServerHandle, known: &Known, is_over: 
         }
         let adopted = if dice.one_in(2) {
             server.adopt_pipe(adoption).map(|pipe| {
-                let dice = Dice(dice.roll(u64::MAX) | 1);
+                let dice = Dice::new(dice.throw());
                 pumps.push(std::thread::spawn(move || pump(&stream, &pipe, dice)));
             })
         } else {
@@ -614,9 +614,7 @@ fn chaos(name: &str, road: &Road, more: &str) {
     let lasts = Duration::from_secs(setting("WSGUARD_CHAOS_SECONDS").unwrap_or(3));
     println!("{name}: WSGUARD_CHAOS_SEED={seed}");
     expect_panics();
-    let dice = |number: u64| {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number.wrapping_mul(0x1234_5678_9abc_def1)) | 1)
-    };
+    let dice = |number: u64| Dice::of_stream(seed, number);
     let builder = Builder::new().inline(Fast(Mutex::new(dice(4))));
     let options = OPTIONS.replace("MORE", more);
     let server = builder.start(Options::from_json(&options).unwrap()).unwrap();

@@ -8,9 +8,6 @@
 //!
 //! `WSGUARD_CHAOS_SECONDS` says how long (3), `WSGUARD_CHAOS_SEED` which (random; it is printed).
 
-#[path = "support/dice.rs"]
-mod dice;
-
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
@@ -20,11 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use dice::Dice;
 use wsguard::binding::{
     Accept, Adoption, Builder, ConnectionId, DataOpcode, Decision, Event, Fragment, Handled, Inline, InlineMessage,
     Options, Pipe, PipeId, Replies, ServerHandle, TicketId, To, Upgrade, Whom,
 };
+use wsguard_test_support::dice::Dice;
 
 const OPTIONS: &str = r#"{
     "threads": 3, "origins": ["https://a.example"], "protocol": "raw", "keep_headers": ["x-told"], "subprotocols": ["chat"],
@@ -39,7 +36,7 @@ const OPTIONS: &str = r#"{
 
 /// Dice of another thread.
 fn child(dice: &mut Dice) -> Dice {
-    Dice(dice.roll(u64::MAX) | 1)
+    Dice::new(dice.throw())
 }
 
 /// How long anything may take that has to come.
@@ -273,7 +270,10 @@ fn bytes(dice: &mut Dice) -> Vec<u8> {
         26 => masked(0x81, &[0xff]),
         27 => masked(0x88, &1000_u16.to_be_bytes()),
         28 => (0..30).flat_map(|_| masked(0x82, &[b'm'; 3000])).collect(),
-        _ => (0..dice.roll(40)).map(|_| dice.0 as u8).collect(),
+        _ => {
+            let count = dice.roll(40);
+            dice.bytes(count)
+        }
     }
 }
 
@@ -448,9 +448,9 @@ fn handle(event: &Event<'_>, server: &ServerHandle, known: &Known, dice: &mut Di
             let surplus = ids.len().saturating_sub(40);
             ids.drain(..surplus);
         }
-        Event::Closing(conn) => {
-            assert!(known.open.lock().unwrap().contains(conn), "begins to close, and is not open");
-            assert!(known.closing.lock().unwrap().insert(*conn), "begins to close twice");
+        Event::Closing(closing) => {
+            assert!(known.open.lock().unwrap().contains(&closing.conn), "begins to close, and is not open");
+            assert!(known.closing.lock().unwrap().insert(closing.conn), "begins to close twice");
         }
         Event::Close(close) => {
             assert!(known.open.lock().unwrap().remove(&close.conn), "closed, and not open");
@@ -542,7 +542,7 @@ fn chaos(builder: Builder, stops: bool) {
     let seed = setting("WSGUARD_CHAOS_SEED").unwrap_or_else(|| RandomState::new().hash_one(0)).max(1);
     let lasts = Duration::from_secs(setting("WSGUARD_CHAOS_SECONDS").unwrap_or(3));
     println!("WSGUARD_CHAOS_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let options = Options::from_json(&OPTIONS.replace("MORE", "")).unwrap();
     let server = builder.without_listener().auto_pong(false).inline(Fast).start(options).unwrap();
     let commands = server.handle();

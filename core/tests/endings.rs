@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use wsguard::binding::{Builder, Event, Options, Server};
+use wsguard_test_support::dice::Dice;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: https://a.example\r\n\
@@ -126,16 +127,6 @@ fn a_server_that_stops_ends_tls_in_order() {
     assert_eq!(heard[..4], [0x88, heard.len() as u8 - 2, 0x03, 0xf4], "1012, and then the end");
 }
 
-/// A small generator: the same conversations every time.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u16;
     let mut out = if len < 126 { vec![first, 0x80 | len as u8] } else { vec![first, 0xfe] };
@@ -151,9 +142,9 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn conversation(dice: &mut Dice) -> (Vec<Vec<u8>>, bool) {
     let mut said = Vec::new();
     let mut in_message = 0;
-    for _ in 0..dice.throw(8) {
-        let data = vec![b'd'; dice.throw(400) as usize];
-        said.extend(match dice.throw(9) {
+    for _ in 0..dice.roll(8) {
+        let data = vec![b'd'; dice.roll(400) as usize];
+        said.extend(match dice.roll(9) {
             0..=3 => frame(0x81 - std::mem::take(&mut in_message), &data),
             4 | 5 => frame(0x01 - std::mem::replace(&mut in_message, 1), &data),
             6 | 7 => frame(0x89, b"ping"),
@@ -161,7 +152,7 @@ fn conversation(dice: &mut Dice) -> (Vec<Vec<u8>>, bool) {
         });
     }
     // Nothing follows that ends a connection: the socket of who still sends would be reset.
-    said.extend(match dice.throw(6) {
+    said.extend(match dice.roll(6) {
         0 | 1 => frame(0x88, b"\x03\xe8bye"),
         2 => frame(0x88, b""),
         3 => frame(0x88, b"\x03"),
@@ -170,10 +161,10 @@ fn conversation(dice: &mut Dice) -> (Vec<Vec<u8>>, bool) {
     });
     let mut pieces = Vec::new();
     while !said.is_empty() {
-        let rest = said.split_off(said.len().min(1 + dice.throw(300) as usize));
+        let rest = said.split_off(said.len().min(1 + dice.roll(300) as usize));
         pieces.push(std::mem::replace(&mut said, rest));
     }
-    (pieces, dice.throw(2) == 0)
+    (pieces, dice.roll(2) == 0)
 }
 
 /// Servers whose application answers nothing, and tells how connections ended.
@@ -198,7 +189,7 @@ fn conversations_end_alike_over_plain_tcp_and_tls() {
     let addresses = servers.each_ref().map(|server| server.address().to_owned());
     let handles = servers.each_ref().map(Server::handle);
     let runs = servers.map(run);
-    let mut dice = Dice(11);
+    let mut dice = Dice::new(11);
     for _ in 0..60 {
         let (pieces, in_order) = conversation(&mut dice);
         let ended = [0, 1].map(|index| {

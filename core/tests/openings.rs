@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use wsguard::binding::{
     Accept, Builder, Decision, Event, EventBatch, Next, Options, Reject, Server, ServerHandle, Stats, TicketId,
 };
+use wsguard_test_support::dice::Dice;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -163,16 +164,6 @@ fn a_session_that_is_over_is_refused_before_its_101() {
     run.join().unwrap();
 }
 
-/// A small generator: the same openings every time.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 #[test]
 fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     let mut server = start(
@@ -184,7 +175,7 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     let is_over = Arc::new(AtomicBool::new(false));
     let (counted, over) = (Arc::clone(&hangs), Arc::clone(&is_over));
     let application = std::thread::spawn(move || {
-        let (handle, mut batch, mut dice) = (server.handle(), EventBatch::new(), Dice(7));
+        let (handle, mut batch, mut dice) = (server.handle(), EventBatch::new(), Dice::new(7));
         let mut ends = HashMap::<TicketId, i32>::new();
         // A level falls before its end is told: what is told last may still be on its way when all levels are 0.
         let most = Instant::now() + Duration::from_secs(60);
@@ -209,7 +200,7 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
                 };
                 assert_eq!(ends.insert(upgrade.ticket, 0), None, "told before it asked");
                 let tag = Some(upgrade.ticket.to_u64());
-                let refusal = match dice.throw(6) {
+                let refusal = match dice.roll(6) {
                     0 => handle.answer(upgrade.ticket, Decision::reject(403)),
                     1 => handle.answer(upgrade.ticket, Decision::Unavailable),
                     2 => {
@@ -231,7 +222,7 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
                 };
                 // One that was taken is the end; behind a late one comes another.
                 *ends.entry(upgrade.ticket).or_default() += i32::from(refusal.is_ok());
-                if dice.throw(10) == 0 {
+                if dice.roll(10) == 0 {
                     handle.disconnect_user("alice").unwrap();
                 }
             }
@@ -239,19 +230,19 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
         said.send(ends).unwrap();
         server
     });
-    let mut dice = Dice(42);
+    let mut dice = Dice::new(42);
     let mut kept = Vec::new();
     for number in 0..400 {
-        let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.throw(5)));
-        let sent = match dice.throw(8) {
+        let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.roll(5)));
+        let sent = match dice.roll(8) {
             0 => &head[..0],
-            1 => &head[..=dice.throw(head.len() as u64 - 2) as usize],
+            1 => &head[..=dice.roll(head.len() as u64 - 2) as usize],
             2 => "GET /healthz HTTP/1.0\r\n\r\n",
             3 => "GET / HTTP/1.1\n\r\n",
             _ => &head[..],
         };
         let client = connect(&address, sent.as_bytes());
-        match dice.throw(4) {
+        match dice.roll(4) {
             0 => drop(client),
             1 => {
                 let _ = client.shutdown(Shutdown::Write);

@@ -141,6 +141,18 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Whose bytes were posted with it, and how many.
+    pub(super) fn posted(&self) -> Option<(ConnectionId, usize)> {
+        match self {
+            Command::Frames { conn, frames: span, .. }
+            | Command::Control { conn, frame: span, .. }
+            | Command::Fragment { conn, frame: span, .. } => Some((*conn, span.len)),
+            _ => None,
+        }
+    }
+}
+
 /// Commands for one shard, with the bytes they speak of.
 #[derive(Debug, Default)]
 pub(super) struct CommandBuffer {

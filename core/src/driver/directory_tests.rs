@@ -8,16 +8,7 @@ use super::super::slot_guard::{SlotGuard, SlotPool};
 use super::super::state::{ServerState, idle};
 use super::*;
 use wsguard_proto::config::Protocol;
-
-/// Numbers that are the same in every run of one seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
+use wsguard_test_support::dice::Dice;
 
 fn server(threads: usize) -> (Arc<ServerState>, ServerHandle) {
     let state = idle(&format!(r#""threads": {threads}"#));
@@ -72,7 +63,7 @@ fn whatever_is_asked_is_what_was_done() {
     let (state, handle) = server(THREADS);
     let act = |shard: usize, seed: u64| {
         let pool = SlotPool::new(Arc::clone(&state), shard);
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let (mut guards, mut model): (Vec<SlotGuard>, Model) = Default::default();
         for step in 0..3000 {
             let who = dice.roll(guards.len().max(1) as u64) as usize;
@@ -135,7 +126,7 @@ fn nothing_stays_of_connections_that_end_while_others_speak_of_them() {
         for seed in 0..3 {
             let (known, over, handle) = (&known, &over, &handle);
             scope.spawn(move || {
-                let mut dice = Dice(seed);
+                let mut dice = Dice::new(seed);
                 while !over.load(Ordering::Acquire) {
                     let id = {
                         let known = lock(known);

@@ -14,7 +14,7 @@ use super::tickets::{Permit, TicketId};
 use crate::raw_json::RawJson;
 use wsguard_proto::codec::FrameFault;
 use wsguard_proto::config::Params;
-use wsguard_proto::connection::{Ending, Message};
+use wsguard_proto::connection::{Beginning, Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
 use wsguard_proto::handshake::{Pairs, TlsFacts, UpgradeRequest};
 use wsguard_proto::roles::Roles;
@@ -212,6 +212,18 @@ pub struct Close<'b> {
     pub peer_reason: &'b str,
 }
 
+/// How a connection has begun to close.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Closing {
+    /// The connection.
+    pub conn: ConnectionId,
+    /// As [`Close::fault`], which tells it again.
+    pub fault: Option<FrameFault>,
+    /// As [`Close::fault_value`].
+    pub fault_value: Option<u16>,
+}
+
 /// A verdict against a peer. A flood of them is sampled; `Stats` counts every one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -251,8 +263,8 @@ pub enum Event<'b> {
     Message(JsonMessage<'b>),
     /// A connection has begun to close, and no message of it follows, though its close frame or its answers may still be on their
     /// way: only where [`ServerHandle::heed_closing`](super::ServerHandle::heed_closing) asks for it, and where the end is not
-    /// certain at the same moment. What is sent now may not reach the peer.
-    Closing(ConnectionId),
+    /// certain at the same moment. It names the rule of framing that the peer broke. What is sent now may not reach the peer.
+    Closing(Closing),
     /// A connection ended; its id is stale from here on.
     Close(Close<'b>),
     /// A rule was broken.
@@ -261,7 +273,7 @@ pub enum Event<'b> {
     PingFrame(ConnectionId, &'b [u8]),
     /// A pong of the peer, so told.
     PongFrame(ConnectionId, &'b [u8]),
-    /// An outbox that held unsent bytes when a send answered `Queued` is empty again.
+    /// All that was said to a connection up to its last send that answered `Queued` is written.
     Drained(ConnectionId),
     /// The peer has answered a ping of the application: one event for each, in the order of the pings.
     Pong {
@@ -302,8 +314,8 @@ impl Event<'_> {
             | Event::PingFrame(conn, _)
             | Event::PongFrame(conn, _)
             | Event::Drained(conn)
-            | Event::Closing(conn)
             | Event::Pong { conn, .. } => Some(*conn),
+            Event::Closing(closing) => Some(closing.conn),
             Event::Message(message) => Some(message.conn),
             Event::Close(close) => Some(close.conn),
             Event::Violation(violation) => violation.conn,
@@ -375,7 +387,7 @@ enum Record {
     Text(ConnectionId, Span),
     Binary(ConnectionId, Span),
     Message { conn: ConnectionId, listed: Option<Listed>, parts: Parts, bytes: u32, status: Option<Status> },
-    Closing(ConnectionId),
+    Closing(ConnectionId, Beginning),
     Close(ConnectionId, Closed),
     Violation(Box<ViolationEvent>),
     PingFrame(ConnectionId, Span),
@@ -558,7 +570,9 @@ impl EventBatch {
                     generation: listed.map_or(0, |listed| self.contracts[listed.contract as usize].generation()),
                 })
             }
-            Record::Closing(conn) => Event::Closing(*conn),
+            Record::Closing(conn, Beginning { fault, fault_value }) => {
+                Event::Closing(Closing { conn: *conn, fault: *fault, fault_value: *fault_value })
+            }
             Record::Close(conn, closed) => Event::Close(closed.event(*conn, &self.text)),
             Record::Violation(violation) => Event::Violation(violation),
             Record::PingFrame(conn, span) => Event::PingFrame(*conn, &self.binary[span.range()]),
@@ -653,8 +667,8 @@ impl EventBatch {
         self.push_other(kind::OTHER, Record::Told(told), 0);
     }
 
-    pub(super) fn push_closing(&mut self, conn: ConnectionId) {
-        self.push_other(kind::OTHER, Record::Closing(conn), 0);
+    pub(super) fn push_closing(&mut self, conn: ConnectionId, beginning: Beginning) {
+        self.push_other(kind::OTHER, Record::Closing(conn, beginning), 0);
     }
 
     pub(super) fn push_close(&mut self, conn: ConnectionId, ending: &Ending) {

@@ -30,8 +30,8 @@ use wsguard_proto::lock::lock;
 pub enum Sent {
     /// It is on its way.
     Sent,
-    /// The peer has not read what was sent before, or the shard has not come to it: it waits. `Event::Drained` tells when
-    /// nothing does any more.
+    /// The peer has not read what was sent before, or the shard has not come to it: it waits. `Event::Drained` tells when all of
+    /// it is written.
     Queued,
 }
 
@@ -107,9 +107,7 @@ impl ServerHandle {
     /// Whether [`Sent::Queued`] was answered for `conn` and its `Event::Drained` is still to come: an event that was told
     /// before speaks of what was sent before.
     pub fn is_queued(&self, conn: ConnectionId) -> bool {
-        let slot = self.open_slot(conn);
-        // A mark alone is not enough: it stays behind where nothing waited after all, and then no other event comes.
-        slot.is_some_and(|slot| slot.is_watched() && slot.has_unsent())
+        self.open_slot(conn).is_some_and(Slot::is_awaited)
     }
 
     /// Sends a part of a message (`raw`): a text or binary fragment begins it, continuations go on, the one with `fin` ends it.

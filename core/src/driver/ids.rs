@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
 use wsguard_proto::config::Protocol;
@@ -129,27 +129,42 @@ impl<T> ConnectionMap<T> {
     }
 }
 
-/// What every thread may read of a slot: which generation is open in it, and how much it has not sent yet.
+/// Parts of [`Slot::holder`]. Above them: the generation of the connection that is open, 0 for none.
+mod holder {
+    /// The connection speaks `raw`.
+    pub(super) const RAW: u64 = 1;
+    /// A message is sent to the connection whose last fragment is still to come.
+    pub(super) const MID_MESSAGE: u64 = 2;
+    /// Counts one ping; there is room for 255.
+    pub(super) const PING: u64 = 1 << 8;
+    pub(super) const PINGS: u64 = 0xff * PING;
+
+    pub(super) fn generation(holder: u64) -> u32 {
+        (holder >> 32) as u32
+    }
+}
+
+/// What every thread may read of a slot: which generation is open in it, and how much it has not sent yet. Every idle connection
+/// has one.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// 0: no connection is open.
-    pub(super) generation: AtomicU32,
+    /// Whose it is, and what goes with that: one word, so that nothing that is noted of one connection is another's.
+    ///
+    /// Its pings are those of the application that have no answer, and those that were asked for in this slot and have not begun,
+    /// whosever they were.
+    holder: AtomicU64,
     unsent_bytes: AtomicU32,
     /// `max_outbox_bytes` of the connection's route.
     most_unsent: AtomicU32,
     /// Bytes handed over for the slot, those of them that its shard has come to, and of these how many its socket has taken at
-    /// least. They only grow, whosever connection they were for.
+    /// least. They only grow, whosever connection they were for. What has arrived is written, all of it, once a level of 0 is
+    /// published: until then nobody but the shard knows what became of it.
     said_bytes: AtomicU64,
     arrived_bytes: AtomicU64,
     written_bytes: AtomicU64,
-    /// The application was told `Queued` and waits for `Event::Drained`.
-    watched: AtomicBool,
-    /// The connection speaks `raw`.
-    is_raw: AtomicBool,
-    /// The generation of the connection to which a message is sent whose last fragment is still to come; 0: none.
-    fragments_of: AtomicU32,
-    /// Pings of the application that have no answer, and those that were asked for in this slot and have not begun.
-    pings: AtomicU8,
+    /// The application was told `Queued` and waits for `Event::Drained`, which tells that of `said_bytes` all that were said by then
+    /// are written: one more than these. 0: it does not.
+    watched_up_to: AtomicU64,
 }
 
 impl Slot {
@@ -157,23 +172,37 @@ impl Slot {
     pub(super) fn open(&self, generation: u32, protocol: Protocol) {
         // What was left of the one before it is nothing of this one's.
         self.written_bytes.store(self.arrived_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.is_raw.store(protocol == Protocol::Raw, Ordering::Relaxed);
-        self.generation.store(generation, Ordering::Release);
+        let raw = if protocol == Protocol::Raw { holder::RAW } else { 0 };
+        self.hold(u64::from(generation) << 32 | raw);
     }
 
-    /// No connection is open in it any more.
+    /// No connection is open in it any more, though the socket of the last one may still be there.
+    pub(super) fn leave(&self) {
+        self.hold(0);
+    }
+
+    /// The next connection may have it.
     pub(super) fn close(&self) {
-        self.generation.store(0, Ordering::Release);
+        self.leave();
         self.unsent_bytes.store(0, Ordering::Relaxed);
-        self.watched.store(false, Ordering::Relaxed);
+        self.watched_up_to.store(0, Ordering::Relaxed);
+    }
+
+    fn hold(&self, by: u64) {
+        let pings_stay = |holder: u64| Some(by | holder & holder::PINGS);
+        let _ = self.holder.fetch_update(Ordering::AcqRel, Ordering::Relaxed, pings_stay);
+    }
+
+    /// The generation that is open in it; 0: none.
+    pub(super) fn generation(&self) -> u32 {
+        holder::generation(self.holder.load(Ordering::Acquire))
     }
 
     /// What the connection of this generation speaks; `None`: it is open no more.
     pub(super) fn protocol(&self, generation: u32) -> Option<Protocol> {
-        // Read before the generation: another connection may open meanwhile.
-        let is_raw = self.is_raw.load(Ordering::Acquire);
-        let is_open = self.generation.load(Ordering::Acquire) == generation;
-        is_open.then_some(if is_raw { Protocol::Raw } else { Protocol::Json })
+        let holder = self.holder.load(Ordering::Acquire);
+        let is_raw = holder & holder::RAW > 0;
+        (holder::generation(holder) == generation).then_some(if is_raw { Protocol::Raw } else { Protocol::Json })
     }
 
     /// How much of its connection may wait from now on.
@@ -188,46 +217,63 @@ impl Slot {
 
     /// Takes one more of the `most` pings; `false`: all are taken.
     pub(super) fn take_ping(&self, most: u8) -> bool {
-        let more = |pings: u8| (pings < most).then(|| pings + 1);
-        self.pings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let more =
+            |holder: u64| (holder & holder::PINGS < u64::from(most) * holder::PING).then(|| holder + holder::PING);
+        self.holder.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Whether a fragment may be sent next to the connection of this generation; then it is noted.
     pub(super) fn take_fragment(&self, generation: u32, fragment: Fragment) -> Result<(), &'static str> {
-        let before = self.fragments_of.load(Ordering::Acquire);
-        // Looked at behind that: whoever has begun a message there was open before.
-        if self.generation.load(Ordering::Acquire) != generation {
-            return Err("the connection has closed");
+        let mut before = self.holder.load(Ordering::Acquire);
+        loop {
+            if holder::generation(before) != generation {
+                return Err("the connection has closed");
+            }
+            fragment.may_come(before & holder::MID_MESSAGE > 0)?;
+            let after = before & !holder::MID_MESSAGE | if fragment.fin { 0 } else { holder::MID_MESSAGE };
+            match self.holder.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(now) => before = now,
+            }
         }
-        fragment.may_come(before == generation)?;
-        let after = if fragment.fin { 0 } else { generation };
-        let taken = self.fragments_of.compare_exchange(before, after, Ordering::Release, Ordering::Relaxed);
-        taken.map(|_| ()).map_err(|_| "two threads send fragments to one connection")
     }
 
     pub(super) fn give_back_pings(&self, pings: u8) {
-        self.pings.fetch_sub(pings, Ordering::Relaxed);
+        self.holder.fetch_sub(u64::from(pings) * holder::PING, Ordering::Relaxed);
     }
 
     /// Bytes that were sent and that the socket has not taken: in the outbox, or on their way to it.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.unsent_bytes.load(Ordering::Relaxed) as usize + self.posted_bytes()
+        let unwritten = self.unwritten_bytes();
+        // Read first: more may arrive and be said meanwhile, and nothing arrives that was not said.
+        let arrived = self.arrived_bytes.load(Ordering::Acquire);
+        let posted = self.said_bytes.load(Ordering::Acquire).wrapping_sub(arrived) as usize;
+        match self.unsent_bytes.load(Ordering::SeqCst) {
+            // What has arrived by now may be in the outbox.
+            0 => unwritten as usize,
+            unsent => unsent as usize + posted,
+        }
     }
 
-    /// Bytes that the shard has not come to.
-    fn posted_bytes(&self) -> usize {
-        // Read first: more may arrive and be said meanwhile, and nothing arrives that was not said.
-        let arrived = self.arrived_bytes.load(Ordering::SeqCst);
-        self.said_bytes.load(Ordering::SeqCst).wrapping_sub(arrived) as usize
+    /// Bytes that were said and of which the shard has not published that they are written.
+    ///
+    /// Read before the level: in [`publish`](Self::publish) the level comes first, so that what is written no more than in part
+    /// is seen by one of the two.
+    fn unwritten_bytes(&self) -> u64 {
+        // In this order: what is written was said before.
+        let written = self.written_bytes.load(Ordering::SeqCst);
+        self.said_bytes.load(Ordering::SeqCst).wrapping_sub(written)
     }
 
     pub(super) fn post(&self, bytes: usize) {
         self.said_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
-    /// The shard has come to what was posted.
+    /// The shard has come to what was posted, and publishes what became of it before it goes on to other things.
     pub(super) fn arrive(&self, bytes: usize) {
-        self.arrived_bytes.fetch_add(bytes as u64, Ordering::SeqCst);
+        // Nobody else writes it.
+        let arrived = self.arrived_bytes.load(Ordering::Relaxed);
+        self.arrived_bytes.store(arrived.wrapping_add(bytes as u64), Ordering::Release);
     }
 
     pub(super) fn said_bytes(&self) -> u64 {
@@ -241,44 +287,53 @@ impl Slot {
     /// Whether what was sent waits: in the outbox, or a part of what that may hold already before it. An application that never
     /// waits would hand over more.
     pub(super) fn has_unsent(&self) -> bool {
-        let most_posted = self.max_outbox_bytes() / 4;
-        self.unsent_bytes.load(Ordering::SeqCst) > 0 || self.posted_bytes() > most_posted
+        let most_posted = u64::from(self.most_unsent.load(Ordering::Relaxed)) / 4;
+        self.unwritten_bytes() > most_posted || self.unsent_bytes.load(Ordering::SeqCst) > 0
     }
 
-    /// Watches for nothing to wait any more; `false`: nothing does by now.
+    /// Watches for nothing to wait any more of what was said so far; `false`: nothing does by now.
     ///
-    /// The mark comes before the look, and in [`publish`](Self::publish) the level before the look for the mark: one of
-    /// the two sees the other.
+    /// The mark comes before the look, and in [`publish`](Self::publish) what is unsent and written before the look for the mark:
+    /// one of the two sees the other.
     ///
     /// The mark stays where nothing waits: it may be another send's, which was answered `Queued`. At worst one
     /// `Event::Drained` more is told.
     pub(super) fn watch(&self) -> bool {
-        self.watched.store(true, Ordering::SeqCst);
+        self.watched_up_to.fetch_max(self.said_bytes() + 1, Ordering::SeqCst);
         self.has_unsent()
     }
 
-    /// Whether the application waits for `Event::Drained`.
-    pub(super) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::SeqCst)
+    /// Whether the application waits for an `Event::Drained` that is still to come.
+    ///
+    /// A mark alone is not enough: it stays behind where nothing waited after all. Of what waits however little is enough: where it
+    /// is written the shard sees the mark.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.watched_up_to.load(Ordering::SeqCst) > 0
+            && (self.unwritten_bytes() > 0 || self.unsent_bytes.load(Ordering::SeqCst) > 0)
     }
 
     /// Publishes the level of the outbox, which holds what is left of all that has arrived, but for what compression has saved of
-    /// it; whether the application watched for it to be empty, and now it is.
+    /// it; whether the application watched for all that it had said to be written, and now it is.
     pub(super) fn publish(&self, unsent_bytes: usize, saved_bytes: usize) -> bool {
+        let level = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
+        // Nobody else writes either.
+        if level != self.unsent_bytes.load(Ordering::Relaxed) {
+            self.unsent_bytes.store(level, Ordering::SeqCst);
+        }
         // What waits and was not said for this slot makes it less than it is, until nothing waits.
         let unwritten = unsent_bytes as u64 + saved_bytes as u64;
-        let written = self.arrived_bytes.load(Ordering::Relaxed).saturating_sub(unwritten);
+        let arrived = self.arrived_bytes.load(Ordering::Relaxed);
+        let written = arrived.saturating_sub(unwritten);
         if written > self.written_bytes.load(Ordering::Relaxed) {
-            self.written_bytes.store(written, Ordering::Release);
+            self.written_bytes.store(written, Ordering::SeqCst);
         }
-        let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
-        self.unsent_bytes.store(unsent_bytes, Ordering::SeqCst);
-        unsent_bytes == 0 && self.end_watch()
+        unsent_bytes == 0 && self.end_watch(arrived)
     }
 
-    /// Ends the watch; whether there was one.
-    fn end_watch(&self) -> bool {
-        self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
+    /// Ends the watch for what has arrived; whether there was one. What was said since and not arrived is published as well.
+    fn end_watch(&self, arrived: u64) -> bool {
+        let end = |up_to: u64| (1..=arrived + 1).contains(&up_to).then_some(0);
+        self.watched_up_to.fetch_update(Ordering::SeqCst, Ordering::SeqCst, end).is_ok()
     }
 }
 
@@ -314,164 +369,16 @@ impl Slots {
     pub(super) fn open(&self, shard: usize) -> impl Iterator<Item = ConnectionId> {
         let chunks = self.chunks.iter().map_while(OnceLock::get);
         let slots = (0..).zip(chunks.flat_map(|chunk| chunk.iter()));
-        let ids =
-            slots.map(move |(slot, found)| ConnectionId::new(shard, slot, found.generation.load(Ordering::Acquire)));
+        let ids = slots.map(move |(slot, found)| ConnectionId::new(shard, slot, found.generation()));
         ids.filter(|id| id.generation() != 0)
     }
 
     pub(super) fn is_open(&self, id: ConnectionId) -> bool {
-        let open = self.get(id.slot()).map_or(0, |slot| slot.generation.load(Ordering::Acquire));
+        let open = self.get(id.slot()).map_or(0, Slot::generation);
         open != 0 && open == id.generation()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_come_back() {
-        let id = ConnectionId::new(255, 0x00ff_fffe, u32::MAX);
-        assert_eq!((id.shard(), id.slot(), id.generation()), (255, 0x00ff_fffe, u32::MAX));
-    }
-
-    #[test]
-    fn what_is_kept_of_a_connection_is_not_anothers() {
-        let (old, new, other) = (ConnectionId::new(1, 7, 1), ConnectionId::new(1, 7, 2), ConnectionId::new(0, 0, 1));
-        let mut map = ConnectionMap::default();
-        map.insert(old, 'a');
-        map.insert(other, 'b');
-        assert_eq!((map.get(old), map.get(new), map.get(other)), (Some(&'a'), None, Some(&'b')));
-        map.insert(new, 'c');
-        assert_eq!(map.remove(old), None);
-        assert_eq!((map.get(old), map.get(new)), (None, Some(&'c')));
-        assert_eq!(map.remove(new), Some('c'));
-        assert_eq!(map.remove(new), None);
-        assert_eq!(map.values().collect::<String>(), "b");
-    }
-
-    #[test]
-    fn a_watch_is_answered_once_and_never_in_vain() {
-        let slot = Slot::default();
-        assert!(!slot.watch(), "nothing is unsent");
-        assert!(!slot.publish(10, 0));
-        assert!(slot.watch());
-        assert!(!slot.publish(5, 0));
-        assert!(slot.publish(0, 0));
-        assert!(!slot.publish(0, 0), "told once");
-    }
-
-    #[test]
-    fn no_two_connections_of_a_process_have_one_generation() {
-        let (first, second) = (next_generation(), next_generation());
-        assert!(first != second && first != 0 && second != 0);
-    }
-
-    #[test]
-    fn pings_are_taken_up_to_their_bound() {
-        let slot = Slot::default();
-        assert!((0..3).all(|_| slot.take_ping(3)));
-        assert!(!slot.take_ping(3));
-        slot.give_back_pings(1);
-        assert!(slot.take_ping(3));
-    }
-
-    /// A thread may have looked before the connection closed and another had its slot.
-    #[test]
-    fn a_fragment_for_a_connection_that_has_left_ends_no_message_of_the_next() {
-        use wsguard_proto::connection::DataOpcode::{Binary, Continuation};
-        let fragment = |opcode, fin| Fragment { opcode, fin };
-        let slot = Slot::default();
-        slot.open(1, Protocol::Json);
-        slot.close();
-        slot.open(2, Protocol::Json);
-        assert_eq!(slot.take_fragment(2, fragment(Binary, false)), Ok(()));
-        for late in [fragment(Binary, false), fragment(Binary, true), fragment(Continuation, true)] {
-            assert_eq!(slot.take_fragment(1, late), Err("the connection has closed"));
-        }
-        assert_eq!(slot.take_fragment(2, fragment(Continuation, true)), Ok(()));
-    }
-
-    #[test]
-    fn whoever_opened_between_two_moments_is_told_apart_also_where_the_count_wraps() {
-        let opened = |generation| ConnectionId::new(0, 0, generation);
-        for (generation, is_between) in [(u32::MAX - 1, false), (u32::MAX, true), (1, true), (4, true), (5, false)] {
-            assert_eq!(opened(generation).opened_between(u32::MAX, 5), is_between, "{generation}");
-        }
-        assert!(!opened(7).opened_between(7, 7));
-    }
-
-    #[test]
-    fn what_was_posted_waits_like_what_is_unsent() {
-        let slot = Slot::default();
-        slot.bound(400);
-        slot.post(100);
-        assert!(!slot.watch(), "a little may be on its way");
-        slot.post(1);
-        assert!(slot.watch());
-        slot.arrive(101);
-        assert!(slot.end_watch());
-        assert!(!slot.watch());
-    }
-
-    #[test]
-    fn what_is_written_is_never_more_than_the_socket_has_taken() {
-        let slot = Slot::default();
-        slot.open(1, Protocol::Json);
-        slot.post(100);
-        slot.publish(0, 0);
-        assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 0), "the shard has not come to it");
-        slot.arrive(100);
-        slot.publish(30, 0);
-        assert_eq!((slot.written_bytes(), slot.buffered_bytes()), (70, 30));
-        // A broadcast comes behind it.
-        slot.publish(90, 0);
-        assert_eq!(slot.written_bytes(), 70, "it only grows");
-        slot.publish(5, 0);
-        assert_eq!(slot.written_bytes(), 95, "not more than is certain");
-        slot.publish(0, 0);
-        assert_eq!((slot.said_bytes(), slot.written_bytes()), (100, 100));
-        slot.post(10);
-        slot.arrive(10);
-        slot.publish(10, 0);
-        slot.close();
-        slot.open(2, Protocol::Json);
-        assert_eq!((slot.said_bytes(), slot.written_bytes()), (110, 110), "nothing is said to the next one yet");
-    }
-
-    #[test]
-    fn what_compression_has_saved_is_not_written_before_the_rest() {
-        let slot = Slot::default();
-        slot.open(1, Protocol::Json);
-        slot.post(1000);
-        slot.arrive(1000);
-        slot.publish(100, 900);
-        assert_eq!((slot.written_bytes(), slot.buffered_bytes()), (0, 100));
-        slot.publish(1, 900);
-        assert!(slot.written_bytes() < slot.said_bytes());
-        slot.publish(0, 0);
-        assert_eq!(slot.written_bytes(), 1000);
-    }
-
-    #[test]
-    fn a_watch_that_finds_nothing_leaves_an_earlier_one() {
-        let slot = Slot::default();
-        slot.publish(10, 0);
-        assert!(slot.watch(), "the first send is answered Queued");
-        slot.unsent_bytes.store(0, Ordering::SeqCst);
-        assert!(!slot.watch(), "the second finds nothing, before the shard looks at the mark");
-        assert!(slot.end_watch(), "the first is told");
-    }
-
-    #[test]
-    fn a_stale_id_is_not_open() {
-        let slots = Slots::new(10_000);
-        let id = ConnectionId::new(0, 5000, 1);
-        assert!(!slots.is_open(id));
-        slots.make(5000).unwrap().generation.store(1, Ordering::Release);
-        assert!(slots.is_open(id));
-        assert!(!slots.is_open(ConnectionId::new(0, 5000, 2)));
-        assert!(!slots.is_open(ConnectionId::new(0, 0x00ff_ffff, 1)));
-        assert!(!slots.is_open(ConnectionId::new(0, 5001, 0)));
-    }
-}
+#[path = "ids_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ pub use answer::{Accept, Decision, Reject};
 pub use bans::{BanInfo, Whom};
 pub use compile::compile;
 pub use cork::Cork;
-pub use events::{Close, Event, EventBatch, GrantedIdentity, JsonMessage, Open, Upgrade, ViolationEvent};
+pub use events::{Close, Closing, Event, EventBatch, GrantedIdentity, JsonMessage, Open, Upgrade, ViolationEvent};
 pub use handle::{KeptInbox, Sent, ServerHandle};
 pub use handshake_id::HandshakeId;
 pub use ids::{ConnectionId, ConnectionMap};

@@ -2,13 +2,12 @@
 //! them goes the way of every other command.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commands::Command;
 use super::directory::Snapshot;
 use super::handle::{NEVER_FITS, ServerHandle, check_close};
-use super::ids::{ConnectionId, generations_so_far};
+use super::ids::{ConnectionId, Slot, generations_so_far};
 use super::membership::Everywhere;
 use super::shared_frame::SharedFrame;
 use crate::error::Error;
@@ -81,7 +80,7 @@ impl ServerHandle {
     fn generation(&self, slot: ConnectionId) -> u32 {
         let mailbox = self.state.shards.get(slot.shard());
         let slot = mailbox.and_then(|mailbox| mailbox.slots.get(slot.slot()));
-        slot.map_or(0, |slot| slot.generation.load(Ordering::Acquire))
+        slot.map_or(0, Slot::generation)
     }
 
     /// Takes every member out of a room, on every node of a cluster. One that joins meanwhile may stay.

@@ -158,7 +158,7 @@ impl SlotGuard {
         }
         let mailbox = self.pool.mailbox();
         if let Some(slot) = mailbox.slots.get(self.id.slot()) {
-            slot.generation.store(0, Ordering::Release);
+            slot.leave();
         }
         self.pool.state.directory.end(self.id, user);
         add(&mailbox.stats.open, u64::MAX);

@@ -68,7 +68,7 @@ fn a_fault_in_a_turn_costs_its_connection_and_nothing_else() {
     kept.read_exact(&mut frame).unwrap();
     assert_eq!(&frame[2..], b"after");
     assert_eq!(opens_and_closes(&mut server, 1), [(lost, 1011)]);
-    assert!(!handle.is_open(lost) && before.generation.load(Ordering::Relaxed) == 0);
+    assert!(!handle.is_open(lost) && before.generation() == 0);
     let stats = handle.stats();
     assert_eq!((stats.connections, stats.open, stats.room_memberships, stats.rooms), (1, 1, 1, 1));
     assert_eq!(stats.verdict(Code::Internal), 2);

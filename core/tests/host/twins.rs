@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use wsguard::binding::{Adoption, Handled, Inline, InlineMessage, Pipe, Replies};
+use wsguard_test_support::dice::Dice;
 
 use super::*;
 
@@ -20,19 +21,6 @@ impl Inline for Echo {
             InlineMessage::Event(..) => return Handled::Pass,
         }
         Handled::Done
-    }
-}
-
-/// Numbers that a seed leads to (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
     }
 }
 
@@ -55,7 +43,7 @@ fn frame(dice: &mut Dice, first: u8, payload: &[u8]) -> Vec<u8> {
 /// No pings: whether one is answered that stands before another one, or before what closes the connection, depends on what is read
 /// at once (RFC 6455 section 5.5.3).
 fn session(seed: u64) -> Vec<Vec<u8>> {
-    let dice = &mut Dice(seed);
+    let dice = &mut Dice::new(seed);
     let origin = if dice.roll(12) == 0 { "https://evil.example" } else { "https://a.example" };
     let (mut all, is_faulty) = (head(origin), dice.roll(3) == 0);
     for _ in 0..dice.roll(30) {
@@ -132,7 +120,7 @@ fn over_a_pipe(server: &mut Server, pieces: &[Vec<u8>], seed: u64) -> (Vec<u8>, 
     let pipe = server.handle().adopt_pipe(adoption).unwrap();
     let taker: Pipe = pipe.clone();
     let all = std::thread::spawn(move || {
-        let (mut all, mut dice, deadline) = (Vec::new(), Dice(seed), Instant::now() + PATIENCE);
+        let (mut all, mut dice, deadline) = (Vec::new(), Dice::new(seed), Instant::now() + PATIENCE);
         loop {
             let most = dice.roll(50_000) as usize;
             if taker.take(&mut all, most).is_ended {

@@ -10,6 +10,7 @@ pub mod client;
 pub mod crowd;
 pub mod debian;
 pub mod deflate;
+pub mod dice;
 pub mod frame;
 pub mod honest;
 pub mod host;

@@ -77,6 +77,15 @@ impl Ending {
     }
 }
 
+/// How a connection has begun to close, told once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// As [`Ending::fault`].
+    pub fault: Option<FrameFault>,
+    /// As [`Ending::fault_value`].
+    pub fault_value: Option<u16>,
+}
+
 /// What the peer has said of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
@@ -382,10 +391,12 @@ impl Connection {
 
     /// Whether it has begun to close: nothing of the peer follows any more but the end, which is not certain yet. Told once, and
     /// not behind the end.
-    pub fn take_beginning(&mut self) -> bool {
+    pub fn take_beginning(&mut self) -> Option<Beginning> {
         let is_delivered = self.delayed.is_none();
-        let Some(closing) = self.closing.as_mut().filter(|closing| is_delivered && !closing.told) else { return false };
-        !core::mem::replace(&mut closing.beginning_told, true)
+        let closing = self.closing.as_mut().filter(|closing| is_delivered && !closing.told)?;
+        let Ending { fault, fault_value, .. } = closing.ending;
+        let was_told = core::mem::replace(&mut closing.beginning_told, true);
+        (!was_told).then_some(Beginning { fault, fault_value })
     }
 
     /// How the connection ended, once that is certain; told once.

@@ -15,7 +15,7 @@ mod fragments;
 mod heartbeat;
 mod messages;
 
-pub use closing::{Ending, Phase, Reply};
+pub use closing::{Beginning, Ending, Phase, Reply};
 pub use fragments::{Behind, DataOpcode, Fragment};
 pub use heartbeat::MAX_PINGS;
 

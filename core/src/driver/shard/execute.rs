@@ -76,7 +76,11 @@ impl Shard {
         // Both lists are put back, so that their memory is there the next time.
         let mut commands = core::mem::take(&mut buffer.commands);
         for command in commands.drain(..) {
+            let posted = command.posted();
             self.shielded(|shard| shard.execute(command, &buffer, now));
+            if let Some((conn, bytes)) = posted {
+                self.arrive(conn, bytes);
+            }
         }
         buffer.commands = commands;
         self.commands = buffer;
@@ -236,14 +240,12 @@ impl Shard {
         if let Some(session) = self.open_session(conn) {
             if session.conn.may_send() && !Self::takes_frames(session) {
                 // On its way out, and slow: a message with a hole in it would be another message.
-                self.act_on(conn, now, Connection::handle_eof);
-                return self.arrive(conn, frame.len());
+                return self.act_on(conn, now, Connection::handle_eof);
             }
             let protocol = session.policy.protocol;
             if let Err(detail) = session.conn.send_fragment(fragment, protocol) {
                 let report = Report { code: Code::Internal, event: None, detail };
-                self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
-                return self.arrive(conn, frame.len());
+                return self.act_on(conn, now, |conn, turn| conn.violate(&report, turn));
             }
             if fragment.fin {
                 behind = session.conn.end_fragments();
@@ -253,7 +255,7 @@ impl Shard {
         let Behind { frames, saved_bytes } = behind;
         if !frames.is_empty() {
             let form = Form::AsTheyAre { saved_bytes };
-            self.append(conn, Said { frames: &frames, messages: 0, waits: false, form }, now);
+            self.send(conn, Said { frames: &frames, messages: 0, waits: false, form }, now);
         }
     }
 
@@ -262,25 +264,24 @@ impl Shard {
         (session.id == conn).then_some(session)
     }
 
-    /// Posted bytes count as posted until what is left of them counts as unsent.
-    fn arrive(&self, conn: ConnectionId, bytes: usize) {
-        if let Some(slot) = self.mailbox().slots.get(conn.slot()) {
-            slot.arrive(bytes);
+    /// Posted bytes have arrived, whatever became of them: written, in an outbox, dropped, or lost by a fault of ours. That is
+    /// published at the end of the run, for the connection that has the slot now: it may watch for them, even if they were for the
+    /// one before it.
+    fn arrive(&mut self, conn: ConnectionId, bytes: usize) {
+        let number = conn.slot();
+        let Some(slot) = self.state.shards[self.index].slots.get(number) else { return };
+        slot.arrive(bytes);
+        if let Some(Some(session)) = self.sessions.get_mut(number as usize)
+            && !core::mem::replace(&mut session.touched, true)
+        {
+            self.touched.push(number);
         }
     }
 
     /// Adds frames to a connection's outbox, to be written at the end of the turn; large ones are written at once.
     fn send(&mut self, conn: ConnectionId, said: Said<'_>, now: Moment) {
-        self.append(conn, said, now);
-        self.arrive(conn, said.frames.len());
-    }
-
-    fn append(&mut self, conn: ConnectionId, said: Said<'_>, now: Moment) {
-        // The connection that has the slot now may watch for these bytes, even if they were for the one before it.
         let Some(mut session) = self.take_any(conn.slot() as usize) else { return };
-        if session.id != conn {
-            self.touch(&mut session, now);
-        } else if Self::takes_frames(&session) {
+        if session.id == conn && Self::takes_frames(&session) {
             add(&self.mailbox().stats.messages_out, said.messages.into());
             session.tally.messages_out += u64::from(said.messages);
             let mut compressed = core::mem::take(&mut self.compressed);

@@ -178,22 +178,64 @@ fn answers_of_an_inline_handler_are_bounded_before_more_is_asked_of_it() {
     assert_eq!(asked.load(Ordering::Relaxed), 10, "as many answers as exceed max_outbox_bytes");
 }
 
-/// Two sends: the first finds that much waits, the second that nothing does any more. The first still hears of the end.
+/// What the shard has taken from its mailbox is in no level until it has offered it to the socket.
 #[test]
-fn a_send_that_finds_nothing_unsent_takes_no_drained_from_one_before_it() {
+fn what_a_shard_has_come_to_waits_until_it_is_written() {
     let mut rig = Rig::new(r#", "max_outbox_bytes": 100000"#, None);
     let (_client, socket) = rig.socket();
     let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
     assert_eq!(rig.handle.send_text(conn, &"x".repeat(50_000)).unwrap(), Sent::Queued);
     let slot = rig.state.shards[0].slots.get(conn.slot()).unwrap();
-    // The shard has come to it, and the socket took it: the second send looks before the shard publishes that.
     slot.arrive(50_004);
-    assert!(!slot.watch(), "nothing waits");
+    assert!(rig.handle.is_queued(conn), "an event that is on its way speaks of something else");
+    assert_eq!(rig.handle.buffered_bytes(conn), 50_004);
     slot.post(50_004);
     rig.runtime.block_on(tokio::task::yield_now());
     run_commands();
     assert_eq!(rig.events(), ["drained"]);
     assert!(!rig.handle.is_queued(conn));
+}
+
+/// The outbox becomes empty while more lies in the mailbox. The application is told when that is written, too.
+#[test]
+fn drained_waits_for_what_has_not_come_to_the_shard() {
+    let mut rig = Rig::new(r#", "max_outbox_bytes": 16777216"#, None);
+    let (mut client, socket) = rig.socket();
+    client.set_nonblocking(true).unwrap();
+    let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    assert!(rig.events().is_empty(), "the application has let the open go");
+    let read_until = |rig: &Rig, client: &mut TcpStream, left: usize| {
+        let mut sink = vec![0; 1 << 20];
+        while rig.handle.buffered_bytes(conn) > left {
+            while matches!(client.read(&mut sink), Ok(1..)) {}
+            rig.runtime.block_on(tokio::task::yield_now());
+            Rig::run_session(conn);
+        }
+    };
+    rig.runtime.block_on(tokio::task::yield_now());
+    rig.handle.send_text(conn, &"x".repeat(12_000_000)).unwrap();
+    run_commands();
+    assert_eq!(rig.handle.send_text(conn, &"y".repeat(1000)).unwrap(), Sent::Queued);
+    read_until(&rig, &mut client, 1004);
+    assert!(rig.events().is_empty() && rig.handle.is_queued(conn), "1000 bytes are in the mailbox");
+    run_commands();
+    read_until(&rig, &mut client, 0);
+    assert_eq!((rig.events(), rig.handle.is_queued(conn)), (vec!["drained".to_owned()], false));
+}
+
+/// Frames for a connection that takes none any more: nothing of them waits, though nobody will read them.
+#[test]
+fn what_is_dropped_does_not_wait() {
+    let mut rig = Rig::new(r#", "max_outbox_bytes": 1000"#, None);
+    let (_client, socket) = rig.socket();
+    let conn = rig.open(Stream::Plain(socket), "alice", Vec::new());
+    rig.runtime.block_on(tokio::task::yield_now());
+    rig.handle.close(conn, 1000, "").unwrap();
+    assert_eq!(rig.handle.send_text(conn, &"x".repeat(900)).unwrap(), Sent::Queued);
+    run_commands();
+    assert!(rig.handle.is_open(conn), "its closing handshake goes on");
+    assert_eq!(rig.handle.buffered_bytes(conn), 0);
+    assert_eq!(rig.handle.send_text(conn, "x").unwrap(), Sent::Sent);
 }
 
 /// The 101, a message, then nothing more of the application: a peer that reads has all of it.

@@ -105,9 +105,11 @@ impl Shard {
 
     /// Tells an application that heeds it that the connection has begun to close.
     fn tell_beginning(&self, session: &mut Session) {
-        if !session.conn.is_open() && self.state.heeds_closing.load(Ordering::Relaxed) && session.conn.take_beginning()
+        if !session.conn.is_open()
+            && self.state.heeds_closing.load(Ordering::Relaxed)
+            && let Some(beginning) = session.conn.take_beginning()
         {
-            self.state.tell(self.index, |events| events.push_closing(session.id));
+            self.state.tell(self.index, |events| events.push_closing(session.id, beginning));
         }
     }
 

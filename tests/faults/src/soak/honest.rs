@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::dice::Dice;
 use wsguard_test_support::ensure;
 use wsguard_test_support::frame;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::wire::{Dial, Target};
 
-use crate::dice::Dice;
 use crate::ledger::{self, Kind, LOBBY, Ledger, Wrong};
 use crate::policy::Policy;
 use crate::tally::Tally;
@@ -62,7 +62,7 @@ impl<'a> Member<'a> {
         Self {
             target,
             tally,
-            dice: Dice::new(seed, 1000 + member as u64),
+            dice: Dice::of_stream(seed, 1000 + member as u64),
             opening: if member.is_multiple_of(OFFERS_ONE_OF) { opening.compressed() } else { opening },
             dial: Dial::from_host(11 + user as u8),
             name: name(member),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wsguard_test_support::certs::Certs;
 use wsguard_test_support::client::PATIENCE;
+use wsguard_test_support::dice::Dice;
 use wsguard_test_support::host::Host;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::wire::Target;
 use wsguard_test_support::{ensure, fail};
 
 use crate::attacks::{ATTACKERS, Attacker};
-use crate::dice::Dice;
 use crate::honest::{self, MEMBERS, Member};
 use crate::ledger::{self, APPLICATION, LOBBY};
 use crate::policy::Policy;
@@ -122,7 +122,7 @@ struct Application<'a> {
 
 impl<'a> Application<'a> {
     fn new(plan: &'a Plan<'a>, tally: &'a Tally, seed: u64) -> Self {
-        Self { plan, tally, dice: Dice::new(seed, 2000), told: 0, reloads: 0 }
+        Self { plan, tally, dice: Dice::of_stream(seed, 2000), told: 0, reloads: 0 }
     }
 
     /// Until the time is over.

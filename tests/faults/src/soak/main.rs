@@ -3,7 +3,6 @@
 
 mod arguments;
 mod attacks;
-mod dice;
 mod honest;
 mod ledger;
 mod life;

@@ -80,21 +80,23 @@ fn a_fault_has_the_number_that_broke_the_rule() {
 #[test]
 fn the_beginning_of_the_end_is_told_ahead_of_it() {
     let mut rig = Rig::new(RAW);
-    assert!(!rig.conn.take_beginning());
+    let faultless = Some(Beginning::default());
+    assert_eq!(rig.conn.take_beginning(), None);
     rig.turn(|conn, turn| conn.close(1000, "", turn));
-    assert_eq!((rig.conn.take_ending(), rig.conn.take_beginning(), rig.conn.take_beginning()), (None, true, false));
+    assert_eq!((rig.conn.take_ending(), rig.conn.take_beginning(), rig.conn.take_beginning()), (None, faultless, None));
     rig.input(CLOSE);
-    assert!(!rig.conn.take_beginning() && rig.conn.take_ending().is_some());
+    assert!(rig.conn.take_beginning().is_none() && rig.conn.take_ending().is_some());
 
     for (input, answers, begins) in [(CLOSE, false, false), (CLOSE, true, true), (&[0x83][..], true, true)] {
         let mut rig = Rig::new(RAW);
         rig.seen.answers_outstanding = answers;
         rig.input(input);
-        assert_eq!((rig.conn.take_ending().is_some(), rig.conn.take_beginning()), (!begins, begins), "{input:x?}");
+        let told = (rig.conn.take_ending().is_some(), rig.conn.take_beginning().is_some());
+        assert_eq!(told, (!begins, begins), "{input:x?}");
         // What comes in between begins nothing anew.
         rig.turn(|conn, turn| conn.close(1000, "", turn));
         rig.pass(200);
-        assert!(!rig.conn.take_beginning(), "{input:x?}");
+        assert_eq!(rig.conn.take_beginning(), None, "{input:x?}");
     }
 
     // What waits for its rate comes first.
@@ -103,9 +105,27 @@ fn the_beginning_of_the_end_is_told_ahead_of_it() {
     rig.text("at once");
     rig.text("later");
     rig.input(CLOSE);
-    assert!(!rig.conn.take_beginning());
+    assert_eq!(rig.conn.take_beginning(), None);
     rig.pass(100);
-    assert_eq!((rig.seen.messages.len(), rig.conn.take_ending(), rig.conn.take_beginning()), (2, None, true));
+    assert_eq!((rig.seen.messages.len(), rig.conn.take_ending(), rig.conn.take_beginning()), (2, None, faultless));
+}
+
+/// The end waits for the peer's close frame, or for answers: what the peer did is known before.
+#[test]
+fn a_fault_is_told_where_the_end_begins() {
+    let cases: &[(&[u8], bool, FrameFault, Option<u16>)] = &[
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], false, FrameFault::BadUtf8, None),
+        (&[0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0], false, FrameFault::MessageTooBig, None),
+        (&[0x83], true, FrameFault::InvalidOpcode, Some(3)),
+        (&[0x88, 0x82, 0, 0, 0, 0, 3, 0xed], true, FrameFault::BadCloseCode, Some(1005)),
+    ];
+    for (bytes, answers, fault, fault_value) in cases {
+        let mut rig = Rig::new(r#", "protocol": "raw", "max_message_bytes": 1000"#);
+        rig.seen.answers_outstanding = *answers;
+        rig.input(bytes);
+        let told = (rig.conn.take_ending(), rig.conn.take_beginning());
+        assert_eq!(told, (None, Some(Beginning { fault: Some(*fault), fault_value: *fault_value })), "{bytes:x?}");
+    }
 }
 
 #[test]

@@ -12,11 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use wsguard_test_support::client::{Client, Opening, PATIENCE};
+use wsguard_test_support::dice::Dice;
 use wsguard_test_support::outcome::{Failure, Outcome};
 use wsguard_test_support::wire::{Dial, Target, Wire};
 use wsguard_test_support::{ensure, fail, frame};
 
-use crate::dice::Dice;
 use crate::policy::Policy;
 use crate::tally::Tally;
 
@@ -63,7 +63,7 @@ pub(crate) struct Attacker<'a> {
 impl<'a> Attacker<'a> {
     /// The one with this number.
     pub(crate) fn new(number: usize, target: &'a Target, tally: &'a Tally, policy: Policy, seed: u64) -> Self {
-        Self { target, tally, policy, dice: Dice::new(seed, number as u64), number }
+        Self { target, tally, policy, dice: Dice::of_stream(seed, number as u64), number }
     }
 
     /// Attacks until it is to stop.
