@@ -19,20 +19,25 @@ pub(crate) enum Given {
 }
 
 impl Given {
-    /// Takes a socket by its number, for good. `is_unix`: it is a Unix socket.
+    /// Takes a socket by its number, for good. Of which kind it is only the system knows: what Python calls its family is what
+    /// somebody has said of it, and uvicorn says `AF_UNIX` of whatever it inherits (`--fd`). One of TCP taken for one of Unix has
+    /// no address that could be judged.
     #[cfg(unix)]
-    pub(crate) fn take(number: i64, is_unix: bool) -> PyResult<Self> {
+    pub(crate) fn take(number: i64) -> PyResult<Self> {
         use std::os::fd::{FromRawFd as _, OwnedFd};
+        use std::os::unix::net::UnixStream;
 
         let number = i32::try_from(number).ok().filter(|number| *number >= 0).ok_or_else(no_socket)?;
         // SAFETY: Python's side has duplicated or detached it, and does not use the number any more.
         let owned = unsafe { OwnedFd::from_raw_fd(number) };
-        Ok(if is_unix { Self::Unix(owned.into()) } else { Self::Tcp(owned.into()) })
+        let unix = UnixStream::from(owned);
+        // Of another family this is an error.
+        Ok(if unix.local_addr().is_ok() { Self::Unix(unix) } else { Self::Tcp(OwnedFd::from(unix).into()) })
     }
 
     /// Takes a socket by its number, for good.
     #[cfg(windows)]
-    pub(crate) fn take(number: i64, _is_unix: bool) -> PyResult<Self> {
+    pub(crate) fn take(number: i64) -> PyResult<Self> {
         use std::os::windows::io::{FromRawSocket as _, OwnedSocket};
 
         let number = u64::try_from(number).map_err(|_| no_socket())?;

@@ -219,7 +219,7 @@ impl<'py> Turn<'_, '_, 'py> {
         if open.ticket.is_some() && accept.is_none() {
             // What it was accepted with was forgotten: it is not served without.
             let _ = handle.fail(open.conn);
-            return Ok(());
+            return self.dispatcher.told_inside_of_none(open, Code::Internal);
         }
         let conn = Connection::new(py, open, server.clone().unbind(), Arc::clone(shared), accept);
         let conn = Bound::new(py, conn)?;
@@ -235,7 +235,7 @@ impl<'py> Turn<'_, '_, 'py> {
             drop(own);
             let code = if is_banned { Code::Banned } else { Code::SessionRevoked };
             Dispatcher::end(&conn, Some((code.close_code(), code.reason())));
-            return Ok(());
+            return self.dispatcher.told_inside_of_none(open, code);
         }
         match &handlers.open {
             Some(call) => self.dispatcher.call(&conn, HandlerKind::Open, call, None),

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use wsguard::binding::{Code, Decision, Error, Event, GrantedIdentity, TicketId, Upgrade};
+use wsguard::binding::{Code, Decision, Error, Event, GrantedIdentity, Open, TicketId, Upgrade};
 
 use crate::accepts::PendingAccept;
 use crate::decision::{Accept, Reject};
@@ -55,6 +55,12 @@ impl<'py> Dispatcher<'_, 'py> {
             _ => return Ok(()),
         };
         told.map(drop).or_else(|error| self.or_report(error))
+    }
+
+    /// An application that has accepted waits for its connection: one that was over before it was handed on is none, and that is
+    /// told as of an adoption that ended.
+    pub(crate) fn told_inside_of_none(&self, open: &Open, code: Code) -> PyResult<()> {
+        open.adopted.map_or(Ok(()), |tag| self.told_inside(&Event::AdoptionEnded { tag, code: Some(code), status: 0 }))
     }
 
     fn or_report(&self, error: PyErr) -> PyResult<()> {

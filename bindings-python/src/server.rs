@@ -328,17 +328,16 @@ impl Server {
     }
 
     /// Takes over a socket that another server has accepted. Whatever comes of it, the number is the core's from here on.
-    #[pyo3(signature = (number, received, tag = None, *, is_unix = false, is_secure = false))]
+    #[pyo3(signature = (number, received, tag = None, *, is_secure = false))]
     fn _adopt(
         &self,
         py: Python<'_>,
         number: i64,
         received: Vec<u8>,
         tag: Option<u64>,
-        is_unix: bool,
         is_secure: bool,
     ) -> PyResult<()> {
-        let given = Given::take(number, is_unix)?;
+        let given = Given::take(number)?;
         let adoption = Adoption { received, tag, is_secure, ..Adoption::default() };
         adopted::adopt(py, &self.own_run(py)?.shared.handle, given, adoption)
     }

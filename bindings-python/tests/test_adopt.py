@@ -72,6 +72,25 @@ def test_what_was_read_is_bytes(received: object) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+def test_its_kind_is_what_the_system_says(run: Run) -> None:
+    """A socket by its number has the family that somebody has said: the rules by address hold nevertheless."""
+    ips: list[Any] = []
+
+    async def main() -> None:
+        server = server_of_echoes()
+        server.on_open(lambda conn: ips.append(conn.ip))
+        async with server:
+            for client, ours, said in ((*accepted(), socket.AF_UNIX), (*socket.socketpair(), socket.AF_INET)):
+                server.adopt(socket.socket(said, socket.SOCK_STREAM, fileno=ours.detach()), HEAD)
+                reader, writer = await asyncio.open_connection(sock=client)
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                writer.close()
+
+    run(main)
+    assert ips[:2] == ["127.0.0.1", None]
+
+
 def test_a_refusal_is_answered_on_it(run: Run) -> None:
     async def main() -> None:
         async with server_of_echoes() as server:

@@ -43,6 +43,57 @@ def test_under_a_middleware_as_well(run: Run) -> None:
     run(main)
 
 
+def test_an_accept_whose_caller_is_cancelled_is_one_nevertheless(run: Run) -> None:
+    """The core has said yes by then, and does not take a second one: the client would wait for ever."""
+    errors: list[Exception] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        accepting = asyncio.ensure_future(send({"type": "websocket.accept"}))
+        await asyncio.sleep(0)
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        try:
+            await send({"type": "websocket.accept"})
+        except RuntimeError as error:
+            errors.append(error)
+        await send(await receive() | {"type": "websocket.send"})
+
+    async def main() -> None:
+        guard = Guard(app, policy())
+        client = Client(guard)
+        assert (await client.hear())["type"] == "websocket.accept"
+        client.say(text="heard")
+        assert (await client.hear())["text"] == "heard"
+        assert len(errors) == 1 and "has its answer" in str(errors[0])
+        await asyncio.wait_for(client.task, 10)
+        await end(guard)
+
+    run(main)
+
+
+def test_an_application_that_leaves_while_it_accepts_leaves_no_task(run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        accepting = asyncio.ensure_future(send({"type": "websocket.accept"}))
+        await asyncio.sleep(0)
+        accepting.cancel()
+        raise KeyError
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        guard = Guard(app, policy())
+        client = Client(guard)
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(client.task, 10)
+        await end(guard)
+        await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() == before
+
+    run(main)
+
+
 @pytest.mark.parametrize("kind", ["websocket.send", "websocket.close"])
 def test_who_speaks_while_an_accept_fails_is_told(run: Run, kind: str) -> None:
     """The core takes no subprotocol that the client has not offered; a server would take `kind` for an answer."""

@@ -24,6 +24,9 @@ def test_uvicorns_options_only_tighten() -> None:
     assert worker({}, ws_max_size=1000)["max_message_bytes"] == 1000
     assert worker({"max_message_bytes": 100}, ws_max_size=1000)["max_message_bytes"] == 100
     assert "max_message_bytes" not in worker({}, ws_max_size=1 << 24)
+    # 0 is the least for uvicorn, too, and not "no limit".
+    assert worker({}, ws_max_size=0)["max_message_bytes"] == 1
+    assert "max_message_bytes" not in worker({}, ws_max_size=None)
     routes = worker({"routes": {"/a": {"max_message_bytes": 5000}, "/b": {}}}, ws_max_size=1000)["routes"]
     assert routes == {"/a": {"max_message_bytes": 1000}, "/b": {}}
     pings = worker({"ping_interval_ms": 0, "idle_timeout_ms": 0}, ws_ping_interval=5, ws_ping_timeout=3)

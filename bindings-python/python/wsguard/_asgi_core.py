@@ -117,11 +117,11 @@ class Core(OnLoop):
         # The first upgrade starts the core: what is set in the context of that request is no other peer's to see.
         contextvars.Context().run(self._start_on, loop, options_text(options), handlers)
 
-    def adopt(self, protocol: Adopted, number: int, received: bytes, *, is_unix: bool) -> None:
+    def adopt(self, protocol: Adopted, number: int, received: bytes) -> None:
         """Hands a socket over for good."""
         tag = self._tag(protocol)
         try:
-            self._adopt(number, received, tag, is_unix=is_unix)
+            self._adopt(number, received, tag)
         except BaseException:
             del self._adopted[tag]
             raise

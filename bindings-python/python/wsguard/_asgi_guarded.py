@@ -62,7 +62,7 @@ class Guarded(Changing):
         self._refused: tuple[str | None, int] | None = None
         self._told = self._answered = self._app_closed = False
         #: The application accepts, and the server has not been told.
-        self._is_accepting = False
+        self._accepting: asyncio.Task[None] | None = None
         self._end: Message | None = None
         self._has_room = True
         #: The core says nothing more.
@@ -176,23 +176,27 @@ class Guarded(Changing):
             with contextlib.suppress(Disconnected):
                 await app({**self._scope, "extensions": extensions}, self.receive, self.send)
             # The server ends the connection when this returns: the close frame goes before.
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            while saying := {*self._tasks, *([self._accepting] if self._accepting is not None else [])}:
+                await asyncio.wait(saying)
             if pump.done():
                 # What the server's `receive` has raised is the server's to know.
                 pump.result()
         finally:
-            if pump is not None:
-                pump.cancel()
+            for task in (pump, self._accepting):
+                if task is not None:
+                    task.cancel()
             self._leave()
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None
-        while self._refused[1] and not self._is_ended:
+        if not self._refused[1]:
+            # It was over before it was one (a ban): what the core has said by then may be a 101, and a close behind it.
+            return None if self._is_closed else await self._refuse(403, [], b"")
+        while not self._is_ended:
             await self._changes()
         pairs = [line.partition(b": ") for line in (self._server.head or b"").split(b"\r\n")[1:]]
         headers = [(name.lower(), value) for name, _, value in pairs if name.lower() != b"connection"]
-        await self._refuse(self._refused[1] or 403, headers, self._server.body)
+        await self._refuse(self._refused[1], headers, self._server.body)
 
     async def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         if "websocket.http.response" not in (self._scope.get("extensions") or {}):
@@ -268,7 +272,7 @@ class Guarded(Changing):
                 # The server might take it: for a connection that the core has refused, it would be the first.
                 raise RuntimeError("Unexpected ASGI message 'websocket.accept': the handshake has its answer.")
             return await self._accept(message)
-        while self._is_accepting:
+        while self._accepting is not None:
             # Another task accepts: what this one says comes behind.
             await self._changes()
         if self._answered and self._conn is None and not self._app_closed:
@@ -289,12 +293,18 @@ class Guarded(Changing):
         await self._send(message)
 
     async def _accept(self, message: Message) -> None:
-        self._answered = self._is_accepting = True
-        try:
-            await self._accept_at_core(message)
-        finally:
-            self._is_accepting = False
-            self._wake()
+        self._answered = True
+        # Whoever is cancelled here has accepted nevertheless: the core may have said 101 by now and is asked once.
+        self._accepting = self._task(self._accept_at_core(message))
+        self._accepting.add_done_callback(self._accepted)
+        await asyncio.shield(self._accepting)
+
+    def _accepted(self, accepting: asyncio.Task[None]) -> None:
+        self._accepting = None
+        if not accepting.cancelled():
+            # Looked at here as well: who has accepted may not wait any more.
+            accepting.exception()
+        self._wake()
 
     async def _accept_at_core(self, message: Message) -> None:
         accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)

@@ -135,8 +135,9 @@ def _is_network(name: str) -> bool:
 
 def _tightenings(config: Config) -> dict[str, int]:
     tightened: dict[str, int] = {}
-    if config.ws_max_size:
-        tightened["max_message_bytes"] = int(config.ws_max_size)
+    if config.ws_max_size is not None:
+        # 0 is the least for uvicorn as well, and not "no limit".
+        tightened["max_message_bytes"] = max(1, int(config.ws_max_size))
     if _is_time(config.ws_ping_interval):
         interval_ms = max(1, round(config.ws_ping_interval * 1000))
         tightened["ping_interval_ms"] = interval_ms

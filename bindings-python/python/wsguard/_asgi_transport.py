@@ -124,8 +124,7 @@ class HandedOver(Changing, asyncio.Protocol):
             if duplicate is None:
                 self._feed(core, judged)
             else:
-                number, is_unix = duplicate
-                core.adopt(cast(_asgi_core.Adopted, self), number, judged, is_unix=is_unix)
+                core.adopt(cast(_asgi_core.Adopted, self), duplicate, judged)
                 # Closes uvicorn's own descriptor, and nothing else: the connection has another.
                 self.transport.abort()
         except (Error, OSError) as error:
@@ -152,19 +151,17 @@ class HandedOver(Changing, asyncio.Protocol):
         self._over()
         return True
 
-    def _duplicate(self) -> tuple[int, bool] | None:
-        """A descriptor of the connection for the core, and whether it is a Unix socket; `None`: its bytes are fed
-        through."""
+    def _duplicate(self) -> int | None:
+        """A descriptor of the connection for the core; `None`: its bytes are fed through."""
         transport = self.transport
         sock = transport.get_extra_info("socket")
         if not _HAS_DESCRIPTORS or sock is None or is_ssl(transport) or transport.get_write_buffer_size():
             return None
-        is_unix = sock.family == socket.AF_UNIX
-        if not is_unix and sock.family not in (socket.AF_INET, socket.AF_INET6):
+        if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
             return None
         # Before the descriptor is duplicated: what the peer sends from here on is the core's to read.
         transport.pause_reading()
-        return os.dup(sock.fileno()), is_unix
+        return os.dup(sock.fileno())
 
     def _feed(self, core: _asgi_core.Core, head: bytes) -> None:
         secure = is_ssl(self.transport)

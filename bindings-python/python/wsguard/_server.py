@@ -269,10 +269,9 @@ class Server(Operated):
         if not isinstance(received, (bytes, bytearray, memoryview)):
             raise TypeError(f"received must be bytes, not {type(received).__name__}")
         self._check_own_process()
-        is_unix = sock.family not in families[:2]
         # Nothing may fail between: a descriptor that was detached and not taken is nobody's to close.
         received, is_secure = bytes(received), bool(is_secure)
-        self._adopt(sock.detach(), received, is_unix=is_unix, is_secure=is_secure)
+        self._adopt(sock.detach(), received, is_secure=is_secure)
 
     def stop(self) -> None:
         """Stops at once, and drops every connection. :meth:`drain` closes them first.

@@ -708,9 +708,7 @@ class NativeServer:
         listens: bool = True,
         consults: bool = False,
     ) -> None: ...
-    def _adopt(
-        self, number: int, received: bytes, tag: int | None = None, *, is_unix: bool = False, is_secure: bool = False
-    ) -> None: ...
+    def _adopt(self, number: int, received: bytes, tag: int | None = None, *, is_secure: bool = False) -> None: ...
     def _adopt_pipe(
         self,
         received: bytes,

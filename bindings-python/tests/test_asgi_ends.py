@@ -1,0 +1,121 @@
+"""Connections that are over before their application has them, and those whose socket is not what it is said to be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import ORIGIN, Run
+from test_asgi import Client, end
+from test_asgi import policy as stated
+from test_uvicorn import Serving, http, policy
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.exceptions import ConnectionClosed
+from wsguard import _asgi_core
+from wsguard.asgi import Disconnected, Guard
+
+__all__ = ["http"]
+
+
+def banning(ip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is accepted is banned before the loop hears of the connection, as by `auto_ban` or another node."""
+    answer = _asgi_core.Core.answer
+
+    def answer_and_ban(core: _asgi_core.Core, ticket: int, given: Any) -> bool:
+        answered = answer(core, ticket, given)
+        until = time.monotonic() + 10
+        while not core.stats()["open"] and time.monotonic() < until:
+            time.sleep(0.001)
+        core._ban(ip, None, None, "")
+        return answered
+
+    monkeypatch.setattr(_asgi_core.Core, "answer", answer_and_ban)
+
+
+def accepting(raised: list[Exception]) -> Callable[..., Any]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await send({"type": "websocket.accept"})
+        except OSError as error:
+            raised.append(error)
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    return app
+
+
+def test_who_is_banned_while_the_application_accepts(run: Run, monkeypatch: pytest.MonkeyPatch, http: str) -> None:
+    """It would wait for ever for its connection, and so would uvicorn's shutdown."""
+    raised: list[Exception] = []
+    banning("127.0.0.1", monkeypatch)
+
+    async def main() -> None:
+        raised.clear()
+        async with Serving(accepting(raised), http=http, ws=policy(trusted_proxies=[])) as serving:
+            async with serving.connect() as client:
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+            until = time.monotonic() + 10
+            while (serving.server.server_state.tasks or not raised) and time.monotonic() < until:
+                await asyncio.sleep(0.01)
+            assert not serving.server.server_state.connections and not serving.server.server_state.tasks
+        assert [type(error) for error in raised] == [ClientDisconnected]
+
+    run(main)
+
+
+def test_under_a_middleware_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Exception] = []
+    banning("192.0.2.7", monkeypatch)
+
+    async def main() -> None:
+        raised.clear()
+        guard = Guard(accepting(raised), stated())
+        client = Client(guard, extensions={"websocket.http.response": {}})
+        await asyncio.wait_for(client.task, 10)
+        said = [client.sent.get_nowait() for _ in range(client.sent.qsize())]
+        # One answer, by whichever the core tells of first, and nothing of its 101.
+        response = [
+            {"type": "websocket.http.response.start", "status": 403, "headers": []},
+            {"type": "websocket.http.response.body", "body": b""},
+        ]
+        assert said == response or [(each["type"], each["code"]) for each in said] == [("websocket.close", 1008)], said
+        assert [type(error) for error in raised] == [Disconnected]
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
+    """uvicorn says so of whatever it inherits (`--fd`). The rules by address hold nevertheless."""
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        told.append(scope["extensions"]["wsguard"]["ip"])
+        await receive()
+
+    async def main() -> None:
+        serving = Serving(app, ws=policy(trusted_proxies=[], max_connections_per_ip=1))
+        assert serving.sock is not None
+        number = os.dup(serving.sock.fileno())
+        serving.sock.close()
+        serving.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=number)
+        async with serving, serving.connect():
+            assert told[-1] == "127.0.0.1"
+            client = await asyncio.open_connection("127.0.0.1", serving.port)
+            client[1].write(
+                f"GET / HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            assert b" 429 " in await asyncio.wait_for(client[0].readline(), 10)
+            client[1].close()
+
+    run(main)
