@@ -204,7 +204,7 @@ impl Cluster {
                     answers.extend(connections.into_iter().map(|conn| (self.id, conn)));
                 }
             }
-            Request::Enter { .. } | Request::Exit { .. } => {}
+            Request::Enter { .. } | Request::Stay { .. } | Request::Exit { .. } => {}
         }
     }
 

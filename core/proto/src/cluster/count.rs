@@ -17,6 +17,8 @@ struct Question {
     topic: Topic,
     /// The number of the message that asked.
     number: u64,
+    /// The node that asks hears its question, too.
+    is_heard_here: bool,
     until: Moment,
     /// How many answers there will be, once Redis said who heard the question.
     expected: Option<u32>,
@@ -43,6 +45,7 @@ impl Questions {
             ticket,
             topic,
             number: 0,
+            is_heard_here: false,
             until,
             expected: None,
             answered: HashMap::new(),
@@ -52,15 +55,15 @@ impl Questions {
         Some(self.last)
     }
 
-    pub(super) fn asked(&mut self, question: u64, number: u64) {
+    pub(super) fn asked(&mut self, question: u64, number: u64, is_heard_here: bool) {
         if let Some(open) = self.open.get_mut(&question) {
-            open.number = number;
+            (open.number, open.is_heard_here) = (number, is_heard_here);
         }
     }
 
-    /// What was asked, and in which message.
-    pub(super) fn topic(&self, question: u64) -> Option<(&Topic, u64)> {
-        self.open.get(&question).map(|open| (&open.topic, open.number))
+    /// What was asked, in which message, and whether this node hears it.
+    pub(super) fn topic(&self, question: u64) -> Option<(&Topic, u64, bool)> {
+        self.open.get(&question).map(|open| (&open.topic, open.number, open.is_heard_here))
     }
 
     /// So many nodes will answer.

@@ -170,9 +170,9 @@ impl Interest {
         }
     }
 
-    /// Whether this node surely hears the topic.
-    pub(super) fn is_subscribed(&self, topic: &Topic) -> bool {
-        self.read().topics.get(topic).is_some_and(|entry| entry.subscription == Subscription::Yes)
+    /// Whether this node hears the topic when Redis has done what it was asked so far.
+    pub(super) fn is_asked_for(&self, topic: &Topic) -> bool {
+        self.read().topics.get(topic).is_some_and(|entry| entry.subscription != Subscription::No)
     }
 
     /// Whether there is no other node.

@@ -161,12 +161,22 @@ impl Log {
         self.changes.insert(self.last_number, change);
     }
 
-    /// Asks for what Redis does not have yet.
-    pub(super) fn send(&mut self, out: &mut Outbox, now: Moment) {
-        if self.changes.len() == self.on_their_way.len() || self.on_their_way.len() >= BATCH {
-            return;
+    /// Asks for what Redis does not have yet. Whether that was anything.
+    pub(super) fn send(&mut self, out: &mut Outbox, now: Moment) -> bool {
+        self.send_up_to(BATCH, out, now)
+    }
+
+    /// The same before the node goes: what is not asked for now never is.
+    pub(super) fn send_all(&mut self, out: &mut Outbox, now: Moment) -> bool {
+        self.send_up_to(usize::MAX, out, now)
+    }
+
+    fn send_up_to(&mut self, most: usize, out: &mut Outbox, now: Moment) -> bool {
+        let before = out.last();
+        if self.changes.len() == self.on_their_way.len() || self.on_their_way.len() >= most {
+            return false;
         }
-        let room = BATCH - self.on_their_way.len();
+        let room = most - self.on_their_way.len();
         let waits = |number: &&u64| !self.on_their_way.contains(*number);
         let next: Vec<u64> = self.changes.keys().filter(waits).take(room).copied().collect();
         for number in next {
@@ -187,6 +197,7 @@ impl Log {
             self.on_their_way.insert(number);
             out.ask(op, Waiting::Revoke(number), now);
         }
+        out.last() != before
     }
 
     /// Whether there is something to send.

@@ -96,6 +96,8 @@ pub struct Node {
     /// When the log is: a ban that Redis has no place for keeps no room from being heard.
     log_retries: Backoff,
     is_alone: bool,
+    /// Nodes of another database are on the same channels: whom Redis counts as receivers need not be of this cluster.
+    is_among_others: bool,
     last_answer: Moment,
     malformed: u64,
 }
@@ -129,6 +131,7 @@ impl Node {
             subscriptions: Subscriptions::default(),
             random,
             is_alone: false,
+            is_among_others: false,
             last_answer: now,
             malformed: 0,
         }
@@ -210,8 +213,12 @@ impl Node {
                 users.enter(entering, &mut turn);
             }
             Request::Enter { ticket, user, .. } => {
-                let is_joined = self.link == Link::Joining;
-                self.users.enter_here(ticket, &user, is_joined, effects);
+                self.users.stay(&user, self.link == Link::Joining);
+                effects.push(Effect::Entered { ticket, outcome: Ok(()) });
+            }
+            Request::Stay { user } => {
+                let is_joined = matches!(self.link, Link::Joining | Link::Up);
+                self.users.stay(&user, is_joined);
             }
             Request::Exit { user } => {
                 let is_joined = matches!(self.link, Link::Joining | Link::Up);
@@ -250,9 +257,12 @@ impl Node {
             effects.push(Effect::Counted { ticket, connections: Vec::new(), missing });
             return;
         };
+        // Redis counts this node if it hears the topic when the question is passed on. What it hears when the answer comes is no
+        // measure: its own members may have left meanwhile.
+        let is_heard_here = topic == Topic::All || self.interest.is_asked_for(&topic);
         let what = What::Asked { question, topic: topic.clone() };
         let number = self.out.say(topic, &what, Waiting::Asked { question, is_to_all: false }, now);
-        self.questions.asked(question, number);
+        self.questions.asked(question, number, is_heard_here);
     }
 
     fn answer(&mut self, to: NodeId, question: u64, connections: &[u64], now: Moment) {
@@ -390,16 +400,15 @@ impl Node {
     }
 
     fn asked(&mut self, question: u64, is_to_all: bool, reply: &Reply, now: Moment, effects: &mut Vec<Effect>) {
-        let Some((topic, number)) = self.questions.topic(question) else { return };
+        let Some((topic, number, is_heard_here)) = self.questions.topic(question) else { return };
         let topic = topic.clone();
         match reply {
-            Reply::Published(Some(receivers)) => {
-                let is_heard_here = is_to_all || topic == Topic::All || self.interest.is_subscribed(&topic);
-                let others = receivers.saturating_sub(u32::from(is_heard_here));
+            Reply::Published(Some(receivers)) if !self.is_among_others => {
+                let others = receivers.saturating_sub(u32::from(is_to_all || is_heard_here));
                 self.questions.expect(question, others, effects);
             }
-            // Redis cannot tell who hears it: all nodes answer then.
-            Reply::Published(None) if !is_to_all && topic != Topic::All => {
+            // Redis cannot tell which nodes hear it: all answer then.
+            Reply::Published(_) if !is_to_all && topic != Topic::All => {
                 let what = What::Asked { question, topic };
                 self.out.say_again(Topic::All, number, &what, Waiting::Asked { question, is_to_all: true }, now);
             }
@@ -429,6 +438,15 @@ impl Node {
                 }
             }
             Some(Heard::Node(said)) => self.said(topic, said, now, effects),
+        }
+    }
+
+    /// A message on such a channel that is for nodes of the same name in another database of Redis.
+    pub fn overheard(&mut self, now: Moment) {
+        let is_joined = matches!(self.link, Link::Joining | Link::Up) && self.subscriptions.is_announced;
+        if !core::mem::replace(&mut self.is_among_others, true) && is_joined {
+            // They hear that there are others, too. Whoever has not said yet that it is there will.
+            self.out.say(Topic::All, &What::Joined, Waiting::Nothing, now);
         }
     }
 
@@ -581,9 +599,7 @@ impl Node {
         if now < self.log_retries.at() {
             return;
         }
-        let before = self.out.last();
-        self.log.send(&mut self.out, now);
-        if self.out.last() != before {
+        if self.log.send(&mut self.out, now) {
             self.out.say(Topic::All, &What::Look, Waiting::Nothing, now);
         }
         self.log.read(&mut self.out, now);
@@ -647,8 +663,8 @@ impl Node {
         }
         self.link = Link::Stopped;
         self.interest.set_alone(false);
-        if is_joined {
-            self.log.send(&mut self.out, now);
+        if is_joined && self.log.send_all(&mut self.out, now) {
+            self.out.say(Topic::All, &What::Look, Waiting::Nothing, now);
         }
         let mut ops = Vec::new();
         self.out.drain(&mut ops);

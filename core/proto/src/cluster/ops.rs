@@ -98,6 +98,12 @@ pub enum Request {
         /// `max_connections_per_user`.
         most: u32,
     },
+    /// A connection that was let in before the answer to its [`Request::Enter`] came, and was refused then, is open: it counts all
+    /// the same. [`Request::Exit`] gives it back.
+    Stay {
+        /// Who.
+        user: Arc<str>,
+    },
     /// A connection that has entered is gone.
     Exit {
         /// Who.

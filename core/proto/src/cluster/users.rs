@@ -33,6 +33,9 @@ const MAX_LEVELS: usize = 1024;
 const MAX_GONE: usize = 16;
 /// Questions about nodes that are gone, at once.
 const MAX_FINDS: usize = 4;
+/// Users who have left that are remembered, and for how much longer than a lease: so long a node may take to notice an outage.
+const MAX_LEFT: usize = 65_536;
+const NOTICED_MS: u64 = 5000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
@@ -143,6 +146,9 @@ pub(super) struct Users {
     first: usize,
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
+    /// Whose last connection here went lately. A Redis that comes back as it was a moment before (a replica takes over, a disk is read
+    /// again) counts it still, and would for as long as another node touches the user. What is older has expired there.
+    left: VecDeque<(Moment, Arc<str>)>,
     remains: Remains,
     refused: Vec<Refused>,
     /// Users that nodes hold, too, which are not on the list: the next one says whether they are gone, and hold nothing.
@@ -165,6 +171,7 @@ impl Users {
             first: 0,
             last_of_first: OpId(0),
             touches: VecDeque::new(),
+            left: VecDeque::new(),
             remains: Remains::default(),
             refused: Vec::new(),
             doubted: BTreeMap::new(),
@@ -195,11 +202,10 @@ impl Users {
         tell(gone, &user, turn);
     }
 
-    /// The same while it does not: there is a place.
-    pub(super) fn enter_here(&mut self, ticket: u64, user: &Arc<str>, is_joined: bool, effects: &mut Vec<Effect>) {
+    /// A connection is let in, whatever Redis counts: it is told.
+    pub(super) fn stay(&mut self, user: &Arc<str>, is_joined: bool) {
         self.note(user).held += 1;
         self.restore_once_joined(user, is_joined);
-        effects.push(Effect::Entered { ticket, outcome: Ok(()) });
     }
 
     /// A connection is gone.
@@ -207,9 +213,14 @@ impl Users {
         let Some(user) = self.table.get_mut(name).filter(|user| user.held > 0) else { return };
         user.held -= 1;
         let is_last = user.held == 0;
-        if is_joined && user.is_synced {
-            let levels = if is_last && !user.is_shared() { self.buckets.levels(name, turn.now) } else { Vec::new() };
-            if is_last && user.is_shared() {
+        let (is_synced, is_shared) = (user.is_synced, user.is_shared());
+        if is_last {
+            self.left.push_back((turn.now, Arc::clone(name)));
+            self.forget_left(turn.now);
+        }
+        if is_joined && is_synced {
+            let levels = if is_last && !is_shared { self.buckets.levels(name, turn.now) } else { Vec::new() };
+            if is_last && is_shared {
                 self.report_the_rest(name, turn);
             }
             let (node, keep_ms) = (turn.out.node, self.lease_ms);
@@ -219,6 +230,14 @@ impl Users {
             self.restore_once_joined(name, is_joined);
         }
         self.tidy(name, turn.now);
+    }
+
+    fn forget_left(&mut self, now: Moment) {
+        let kept_ms = self.lease_ms.saturating_add(NOTICED_MS);
+        let is_old = |(at, _): &(Moment, Arc<str>)| at.after_millis(kept_ms) < now;
+        while self.left.len() > MAX_LEFT || self.left.front().is_some_and(is_old) {
+            self.left.pop_front();
+        }
     }
 
     fn report_the_rest(&mut self, name: &Arc<str>, turn: &mut Turn<'_>) {
@@ -479,6 +498,10 @@ impl Users {
         self.doubted.clear();
         self.touches.clear();
         self.remains = Remains::default();
+        self.forget_left(now);
+        for (_, name) in core::mem::take(&mut self.left) {
+            self.note(&name).is_noted = true;
+        }
         self.table.retain(|_, user| {
             let before = (user.is_noted, user.held);
             *user = User::new();
@@ -561,6 +584,7 @@ impl Users {
         if !is_up {
             return;
         }
+        self.forget_left(turn.now);
         self.touch(turn);
         self.ask_for_remains(turn);
         if turn.now < self.tick_at || (self.shared.is_empty() && self.wanting.is_empty()) {

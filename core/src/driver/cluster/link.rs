@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
@@ -36,6 +37,18 @@ pub(super) struct Link {
     received: Receiver<Result<Received, String>>,
     _reader: Task,
     _writer: Task,
+    _end: End,
+}
+
+/// Ends the connection with its handle, also where a child of `fork` has the descriptor, too: Redis would go on counting it among
+/// those that hear a channel, and keep for it what it does not read.
+struct End(Socket);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// Ends with its handle.
@@ -55,6 +68,7 @@ impl Link {
         let addresses: Vec<_> = found.map_err(|_| Refusal::away("the host's name does not resolve"))?.collect();
         let socket = connect(addresses).await.map_err(away)?;
         socket.set_nodelay(true).map_err(away)?;
+        let end = End(SockRef::from(&socket).try_clone().map_err(away)?);
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(socket),
             Some(connector) => {
@@ -67,7 +81,7 @@ impl Link {
         let (out, chunks) = unbounded_channel();
         let (values, received) = channel(MAX_UNSEEN);
         let (reader, writer) = (tokio::spawn(read(reader, values)), tokio::spawn(write(writer, chunks)));
-        Ok(Self { out, received, _reader: Task(reader), _writer: Task(writer) })
+        Ok(Self { out, received, _reader: Task(reader), _writer: Task(writer), _end: end })
     }
 
     /// Sends bytes when the socket takes them. What was sent and not answered is bounded by who sends.

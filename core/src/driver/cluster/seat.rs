@@ -18,6 +18,8 @@ use super::queue::Queue;
 struct State {
     answer: Option<Result<(), UserFull>>,
     waker: Option<Waker>,
+    /// Its time was over before the answer came: the connection is let in as in an outage.
+    is_let_in: bool,
     /// Nobody has the place, or waits for it, any more.
     is_left: bool,
 }
@@ -29,11 +31,17 @@ struct Seat {
 }
 
 impl Seat {
-    /// Takes the answer in. A place that nobody waits for is given back.
-    fn answer(&self, outcome: Result<(), UserFull>) {
+    /// Takes the answer in. A place that nobody waits for is given back. A connection that is open by now, and for which there was
+    /// none, counts all the same: otherwise another one more would be let in once the user has come down to its limit.
+    fn answer(&self, mut outcome: Result<(), UserFull>) {
         let mut state = lock(&self.state);
         if state.answer.is_some() {
             return;
+        }
+        if outcome.is_err() && state.is_let_in && !state.is_left {
+            // Under the lock: whoever leaves now says so behind it.
+            self.queue.push(Request::Stay { user: Arc::clone(&self.user) });
+            outcome = Ok(());
         }
         state.answer = Some(outcome);
         let (is_left, waker) = (state.is_left, state.waker.take());
@@ -44,6 +52,13 @@ impl Seat {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// The time is over: it is let in, unless an answer has come just now.
+    fn let_in(&self) -> Result<(), UserFull> {
+        let mut state = lock(&self.state);
+        state.is_let_in = state.answer.is_none();
+        state.answer.unwrap_or(Ok(()))
     }
 
     fn leave(&self) {
@@ -105,6 +120,9 @@ impl Future for Entering {
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
+                if let Err(full) = seat.let_in() {
+                    return Poll::Ready(Err(full));
+                }
             }
         }
         this.seat.take().map_or(Poll::Pending, |seat| Poll::Ready(Ok(seat)))
@@ -159,7 +177,18 @@ mod tests {
     use super::*;
 
     fn exits(queue: &Queue) -> usize {
-        queue.take().iter().filter(|request| matches!(request, Request::Exit { .. })).count()
+        said(queue).matches('-').count()
+    }
+
+    /// What was asked for: `?` a place, `+` that a connection counts, `-` that it is gone.
+    fn said(queue: &Queue) -> String {
+        let letter = |request: &Request| match request {
+            Request::Enter { .. } => '?',
+            Request::Stay { .. } => '+',
+            Request::Exit { .. } => '-',
+            other => panic!("{other:?}"),
+        };
+        queue.take().iter().map(letter).collect()
     }
 
     fn run<T>(act: impl Future<Output = T>) -> T {
@@ -205,10 +234,7 @@ mod tests {
             assert_eq!(entering.await.unwrap_err(), UserFull { open: 7 });
             drop(seats.enter("u".into(), 1));
             seats.answered(1, Err(UserFull { open: 7 }));
-            let entered = seats.enter("u".into(), 1).await.unwrap();
-            seats.answered(2, Err(UserFull { open: 7 }));
-            drop(entered);
-            assert_eq!(exits(&queue), 0);
+            assert_eq!(said(&queue), "??");
             // Where the cluster has ended everybody is let in, and nothing is asked.
             let entering = seats.enter("u".into(), 1);
             queue.close();
@@ -216,6 +242,23 @@ mod tests {
             drop(entering.await.unwrap());
             drop(seats.enter("u".into(), 1).await.unwrap());
             assert_eq!(exits(&queue), 0);
+        });
+    }
+
+    #[test]
+    fn whoever_was_let_in_before_it_was_refused_counts_until_it_leaves() {
+        let queue = Arc::new(Queue::default());
+        let seats = Seats::new(Arc::clone(&queue), Duration::from_millis(5));
+        run(async {
+            let entered = seats.enter("u".into(), 1).await.unwrap();
+            seats.answered(0, Err(UserFull { open: 7 }));
+            assert_eq!(said(&queue), "?+");
+            drop(entered);
+            assert_eq!(said(&queue), "-");
+            // It has left before it was refused: there is nothing to count.
+            drop(seats.enter("u".into(), 1).await.unwrap());
+            seats.answered(1, Err(UserFull { open: 7 }));
+            assert_eq!(said(&queue), "?");
         });
     }
 }

@@ -36,6 +36,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 pub(super) enum Outcome {
     Reply(OpId, Reply),
     Heard(Topic, Vec<u8>),
+    /// What nodes of another database say to one another.
+    Overheard,
 }
 
 /// An op whose commands are on their way.
@@ -207,10 +209,9 @@ impl Session {
         match kind.as_slice() {
             b"message" | b"smessage" => {
                 let topic = Topic::parse(self.store.name(), channel);
-                if let (Some(topic), Some(Value::Bytes(bytes))) = (topic, push.pop())
-                    && let Some(bytes) = self.store.opened(bytes)
-                {
-                    self.outcomes.push_back(Outcome::Heard(topic, bytes));
+                if let (Some(topic), Some(Value::Bytes(bytes))) = (topic, push.pop()) {
+                    let bytes = self.store.opened(bytes);
+                    self.outcomes.push_back(bytes.map_or(Outcome::Overheard, |bytes| Outcome::Heard(topic, bytes)));
                 }
             }
             // The slot of the channel is elsewhere now.

@@ -212,6 +212,7 @@ impl Worker {
             Woken::Outcome(Ok(Outcome::Heard(topic, bytes))) => {
                 self.node.heard(&topic, &bytes, now, &mut self.effects);
             }
+            Woken::Outcome(Ok(Outcome::Overheard)) => self.node.overheard(now),
             Woken::Outcome(Err(why)) => self.lost(&why),
             Woken::Connected(Ok(connected)) => {
                 let session = Session::new(Arc::clone(&self.target), connected);

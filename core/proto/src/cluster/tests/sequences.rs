@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::buckets::{BURST, LEASE, RATE};
+use super::store::Store;
 use super::world::World;
 use crate::bans::Subject;
 use crate::cluster::ops::{Request, Topic};
@@ -39,6 +40,8 @@ enum Step {
     Connect(usize),
     Deafen(usize),
     Flush,
+    Save,
+    SetBack,
 }
 
 fn calm() -> impl Strategy<Value = Step> {
@@ -112,7 +115,7 @@ fn rough() -> impl Strategy<Value = Step> {
 }
 
 fn wild() -> impl Strategy<Value = Step> {
-    prop_oneof![60 => rough(), 1 => Just(Step::Flush)]
+    prop_oneof![60 => rough(), 1 => Just(Step::Flush), 2 => Just(Step::Save), 2 => Just(Step::SetBack)]
 }
 
 struct Run {
@@ -125,6 +128,7 @@ struct Run {
     passed: HashMap<usize, Vec<Moment>>,
     revoked: Vec<(usize, usize, Moment)>,
     counts: u64,
+    saved: Option<Store>,
 }
 
 /// At most so many times, as long as there is something.
@@ -146,6 +150,7 @@ impl Run {
             passed: HashMap::new(),
             revoked: Vec::new(),
             counts: 0,
+            saved: None,
         }
     }
 
@@ -197,6 +202,13 @@ impl Run {
             Step::Connect(at) => world.connect(at),
             Step::Deafen(at) => world.deafen(at),
             Step::Flush => world.store.flush(),
+            Step::Save => self.saved = Some(world.store.save()),
+            Step::SetBack => {
+                if let Some(saved) = self.saved.clone() {
+                    (0..NODES).for_each(|at| world.disconnect(at));
+                    world.store.set_back(saved);
+                }
+            }
         }
     }
 
@@ -397,7 +409,7 @@ proptest! {
         run.check_revocations(false);
     }
 
-    /// The same, and the database is flushed.
+    /// The same, and the database is flushed, or set back to what it was.
     #[test]
     fn whatever_is_lost(steps in prop::collection::vec(wild(), 1..250), counts: bool) {
         let mut run = Run::new(counts);

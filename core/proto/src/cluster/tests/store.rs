@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bans::Subject;
 use crate::cluster::ops::{Entry, Level, LogId, NodeId, Op, Ownership, Reply, StoreTime, Topic, UserFull};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct User {
     pub(super) counts: BTreeMap<NodeId, u32>,
     owner: Option<NodeId>,
@@ -17,7 +17,7 @@ pub(super) struct User {
     until: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Store {
     /// Microseconds.
     pub(super) now: u64,
@@ -99,6 +99,16 @@ impl Store {
         self.users.clear();
         self.log.clear();
         self.bans.clear();
+    }
+
+    /// As it is on a disk, or a replica.
+    pub(super) fn save(&self) -> Self {
+        self.clone()
+    }
+
+    /// As it was when that was saved, but for time: whoever was connected is not any more.
+    pub(super) fn set_back(&mut self, saved: Self) {
+        *self = Self { now: self.now, subscriptions: HashMap::new(), ..saved };
     }
 
     fn user(&mut self, name: &Arc<str>) -> &mut User {

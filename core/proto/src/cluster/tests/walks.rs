@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::buckets::{BURST, LEASE, RATE};
 use super::world::{LEASE_MS, World};
 use crate::bans::Subject;
-use crate::cluster::ops::{Kind, LogId, Message, Op, Request, Topic};
+use crate::cluster::ops::{Kind, LogId, Message, NodeId, Op, Request, Topic};
 
 fn room(name: &str) -> Topic {
     Topic::Room(name.into())
@@ -414,6 +414,132 @@ fn members_everywhere_are_counted() {
     }
 }
 
+/// Redis counts the node that asks as well, if it hears the topic at that time.
+#[test]
+fn a_question_right_behind_a_member_that_goes_or_comes_misses_nobody() {
+    let mut world = joined(2);
+    for (before, after) in [("du", "qf"), ("u", "qdf"), ("", "uqf"), ("du", "uqdf"), ("u", "duqf"), ("", "quf")] {
+        let steps = |world: &mut World, steps: &str| {
+            for step in steps.chars() {
+                match step {
+                    'u' => world.up(0, &room("a")),
+                    'd' => world.down(0, &room("a")),
+                    'q' => {
+                        let until = world.now.after_millis(500);
+                        world.request(0, Request::Count { ticket: 1, topic: room("a"), until });
+                    }
+                    _ => world.flow(),
+                }
+            }
+        };
+        for is_polled in [false, true] {
+            world.up(1, &room("a"));
+            world.members.insert((1, room("a")), vec![7]);
+            steps(&mut world, before);
+            world.flow();
+            for step in after.split_inclusive(|_| is_polled) {
+                world.poll(0);
+                steps(&mut world, step);
+            }
+            let counted = core::mem::take(&mut world.peers[0].counted);
+            assert_eq!(counted, [(1, 1, 0)], "{before} {after} {is_polled}");
+            while world.has(0, &room("a")) {
+                world.down(0, &room("a"));
+            }
+            world.down(1, &room("a"));
+            world.flow();
+        }
+    }
+}
+
+#[test]
+fn nodes_of_another_database_are_not_missing() {
+    let mut world = joined(3);
+    let topics = [room("a"), Topic::Room("b".into()), Topic::User("u".into())];
+    for (at, topic) in [(0, 0), (1, 0), (1, 1)] {
+        world.up(at, &topics[topic]);
+        world.members.insert((at, topics[topic].clone()), vec![9]);
+    }
+    world.flow();
+    // They hear the same channels, and answer nothing.
+    let theirs = topics.iter().cloned().chain([Topic::All]).collect();
+    world.store.subscriptions.insert(NodeId([99; 16]), theirs);
+    world.peers[0].node.overheard(world.now);
+    world.poll(0);
+    let says = |world: &World| {
+        world.peers[0].next_op().is_some_and(|(_, op)| matches!(op, Op::Publish { topic: Topic::All, .. }))
+    };
+    assert!(says(&world), "those who were there before hear that there are others, too");
+    world.flow();
+    world.peers[0].node.overheard(world.now);
+    world.poll(0);
+    assert!(!says(&world), "once");
+    let until = world.now.after_millis(500);
+    for (ticket, topic) in topics.iter().cloned().chain([Topic::All]).enumerate() {
+        world.request(0, Request::Count { ticket: ticket as u64, topic, until });
+    }
+    world.flow();
+    world.peers[0].counted.sort_unstable();
+    assert_eq!(world.peers[0].counted, [(0, 1, 0), (1, 1, 0), (2, 0, 0), (3, 0, 0)]);
+}
+
+/// A replica takes over that has not got the last moments, or a disk is read again.
+#[test]
+fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 2);
+    world.enter(1, &user, 2);
+    world.flow();
+    let saved = world.store.save();
+    world.exit(0, &user);
+    world.run(LEASE_MS / 2);
+    assert_eq!(world.store.users[&user].counts.len(), 1);
+    (0..2).for_each(|at| world.disconnect(at));
+    world.store.set_back(saved);
+    world.connect(1);
+    world.run(LEASE_MS);
+    world.connect(0);
+    world.run(1000);
+    world.enter(0, &user, 2);
+    world.flow();
+    assert_eq!((world.refused, world.peers[0].held[&user]), (0, 1));
+    // Nothing is remembered for longer than it can be of use.
+    world.exit(0, &user);
+    world.run(3 * LEASE_MS);
+    world.disconnect(0);
+    world.connect(0);
+    let mut ops = Vec::new();
+    world.peers[0].node.poll(world.now, &mut ops, &mut Vec::new());
+    world.run(1000);
+    assert!(!ops.iter().any(|(_, op)| matches!(op, Op::Restore { .. })));
+}
+
+/// It was let in when a second was over, and Redis refused it then: it is open all the same.
+#[test]
+fn whoever_is_open_and_was_refused_counts() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(1, &user, 1);
+    world.flow();
+    world.enter(0, &user, 1);
+    world.flow();
+    assert_eq!(world.refused, 1);
+    world.request(0, Request::Stay { user: Arc::clone(&user) });
+    world.flow();
+    let count = |world: &World| world.store.users[&user].counts.values().sum::<u32>();
+    assert_eq!(count(&world), 2);
+    world.exit(1, &user);
+    world.flow();
+    world.enter(1, &user, 1);
+    world.flow();
+    assert_eq!((world.refused, count(&world)), (2, 1));
+    world.request(0, Request::Exit { user: Arc::clone(&user) });
+    world.enter(1, &user, 1);
+    world.flow();
+    assert_eq!((world.refused, count(&world)), (2, 1));
+}
+
 #[test]
 fn a_deaf_node_hears_again_within_five_seconds() {
     let mut world = joined(2);
@@ -469,6 +595,26 @@ fn a_node_that_stops_leaves_nothing() {
     assert!(world.store.users.values().all(|user| !user.counts.contains_key(&id)));
     world.run(LEASE_MS);
     assert!(!world.peers[0].interest.reaches_others(&Topic::All));
+}
+
+#[test]
+fn what_was_revoked_just_before_a_node_stops_is_revoked() {
+    let mut world = joined(2);
+    for number in 0..2000 {
+        world.request(0, Request::Disconnect { user: format!("u{number}").into() });
+    }
+    world.poll(0);
+    let id = world.peers[0].id;
+    while world.carry_out(0, 0) {}
+    let mut says_so = false;
+    for op in world.peers[0].node.stop(world.now) {
+        says_so |= matches!(op, Op::Publish { topic: Topic::All, .. });
+        world.store.carry_out(id, &op);
+    }
+    assert!(says_so);
+    world.peers.remove(0);
+    world.run(LEASE_MS);
+    assert_eq!(world.peers[0].disconnects.len(), 2000);
 }
 
 #[test]
