@@ -171,7 +171,7 @@ fn find_way_in(examiner: &mut Examiner, args: &Args) -> Result<(), Failure> {
     }
     // Whether anything is there at all.
     if let Err(why) = examiner.dial(None) {
-        return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at.to_string())));
+        return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at)));
     }
     examiner.first_try = examiner.first_try.with_origin(args.checked_origin()?.or(Some(&own)));
     examiner.way_in = Err(refusals.join("; "));

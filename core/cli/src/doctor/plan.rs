@@ -154,7 +154,7 @@ impl Plan {
                                 .into(),
                         );
                     } else {
-                        let trusted = harmless(&top.trusted_proxies.describe().to_string(), 200);
+                        let trusted = harmless(&top.trusted_proxies.describe(), 200);
                         self.notes.push(format!("the server believes {trusted} alone: the proxy has to be among them"));
                     }
                     return;
@@ -175,7 +175,7 @@ impl Plan {
     }
 
     /// Regular expressions of which one fits each path that is served; none: every path. Each is short enough for a line of a
-    /// configuration: nginx reads 4096 bytes, HAProxy 2048.
+    /// configuration: nginx reads 4096 bytes, `HAProxy` 2048.
     pub(super) fn path_patterns(&self) -> Vec<String> {
         let mut patterns: Vec<String> = Vec::new();
         for path in &self.paths {
@@ -263,7 +263,7 @@ fn paths(read: &Read) -> Vec<String> {
     paths
 }
 
-/// A segment as a regular expression. nginx and Caddy compare a path when it is decoded, HAProxy as it came: where the two may
+/// A segment as a regular expression. nginx and Caddy compare a path when it is decoded, `HAProxy` as it came: where the two may
 /// differ, for a parameter and for encoded text, anything fits, and the server, which compares again, answers 404.
 fn segment(segment: &str) -> String {
     if segment.contains(['{', '%']) || !segment.is_ascii() {

@@ -1,5 +1,7 @@
 //! The configurations of proxies. tests/proxy runs each of them, on the real proxy.
 
+use std::fmt::Write as _;
+
 use super::plan::{Plan, Upstream};
 use crate::outcome::Failure;
 
@@ -69,10 +71,10 @@ fn nginx_names(plan: &Plan) -> (String, String) {
     let longest = plan.names.iter().map(String::len).max().unwrap_or_default();
     let mut tables = String::new();
     if longest > 40 {
-        tables += &format!("server_names_hash_bucket_size {};\n", (longest + 32).next_power_of_two());
+        let _ = writeln!(tables, "server_names_hash_bucket_size {};", (longest + 32).next_power_of_two());
     }
     if plan.names.len() > 100 {
-        tables += &format!("server_names_hash_max_size {};\n", (plan.names.len() * 16).next_power_of_two());
+        let _ = writeln!(tables, "server_names_hash_max_size {};", (plan.names.len() * 16).next_power_of_two());
     }
     // `_` is nobody's name: the server is for whatever else nobody is.
     let names = if plan.names.is_empty() { "_".to_owned() } else { plan.names.join("\n        ") };
@@ -84,15 +86,15 @@ fn nginx(plan: &Plan) -> String {
     let (upstream, (tables, names)) = (upstream_name(plan), nginx_names(plan));
     let scheme = if plan.upstream_tls { "https" } else { "http" };
     let pass = format!("proxy_pass {scheme}://{upstream};");
-    let mut locations: String = plan
-        .path_patterns()
-        .iter()
-        .map(|pattern| format!("    location ~ \"{pattern}\" {{\n        {pass}\n    }}\n"))
-        .collect();
-    locations += &match locations.as_str() {
-        "" => format!("    location / {{\n        {pass}\n    }}\n"),
-        _ => "    location / {\n        return 404;\n    }\n".to_owned(),
-    };
+    let mut locations = String::new();
+    for pattern in plan.path_patterns() {
+        let _ = write!(locations, "    location ~ \"{pattern}\" {{\n        {pass}\n    }}\n");
+    }
+    if locations.is_empty() {
+        let _ = write!(locations, "    location / {{\n        {pass}\n    }}\n");
+    } else {
+        locations.push_str("    location / {\n        return 404;\n    }\n");
+    }
     format!(
         "{head}# Inside of http {{ }}: a file in conf.d.
 map $http_upgrade $connection_upgrade {{
@@ -177,8 +179,10 @@ fn haproxy_server(plan: &Plan) -> String {
 }
 
 fn haproxy(plan: &Plan) -> String {
-    let mut paths: String =
-        plan.path_patterns().iter().map(|pattern| format!("    acl is_served path -m reg '{pattern}'\n")).collect();
+    let mut paths = String::new();
+    for pattern in plan.path_patterns() {
+        let _ = writeln!(paths, "    acl is_served path -m reg '{pattern}'");
+    }
     if !paths.is_empty() {
         paths += "    http-request deny deny_status 404 unless is_served\n";
     }
