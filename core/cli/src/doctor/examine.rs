@@ -9,16 +9,13 @@ use aws_lc_rs::rand;
 use wsguard::binding::Policy;
 
 use super::client::{self, Answer, Client, PATIENCE};
-use super::stand_in::{Request, Seen, StandIn};
+use super::stand_in::{Request, SUBPROTOCOL, Seen, StandIn};
 use crate::outcome::Failure;
 use crate::reach::Target;
 use crate::terminal::{Paint, harmless};
 
 /// Of a network for documentation (RFC 5737): no client has it.
 const SPOOFED: &str = "203.0.113.99";
-/// What the handshake offers besides.
-pub(super) const SUBPROTOCOL: &str = "wsguard.doctor";
-
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {

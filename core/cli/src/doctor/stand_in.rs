@@ -14,6 +14,9 @@ use wsguard::{ConnectionId, Decision, Event, Handle, Next, Options, Server};
 use crate::outcome::Failure;
 use crate::policy::with_code;
 
+/// What the doctor's handshake offers.
+pub(super) const SUBPROTOCOL: &str = "wsguard.doctor";
+
 /// What the server saw.
 #[derive(Debug)]
 pub(super) enum Seen {
@@ -128,7 +131,7 @@ fn lenient(given: Options) -> Options {
     options.dangerously_allow_plaintext = given.dangerously_allow_plaintext;
     options.max_head_bytes = given.max_head_bytes;
     options.compression = Some(Compression::default());
-    options.subprotocols = vec![super::examine::SUBPROTOCOL.to_owned()];
+    options.subprotocols = vec![SUBPROTOCOL.to_owned()];
     options.threads = 1;
     // The pings are the doctor's.
     options.ping_interval_ms = 0;
