@@ -16,6 +16,7 @@ mod severity;
 mod spelling;
 mod terminal;
 mod token;
+mod wire;
 
 use std::ffi::OsString;
 

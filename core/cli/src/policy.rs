@@ -76,7 +76,8 @@ impl Source {
         if self.is_stdin() { "standard input".to_owned() } else { harmless(&self.path.display().to_string(), 256) }
     }
 
-    fn is_stdin(&self) -> bool {
+    /// Whether it is standard input, which is read once.
+    pub(crate) fn is_stdin(&self) -> bool {
         self.path == Path::new("-")
     }
 

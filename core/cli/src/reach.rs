@@ -4,9 +4,7 @@
 //! otherwise the second time leads nowhere. Neither the decision nor the URL needs a network; [`Target::resolve`] does.
 
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use crate::outcome::Failure;
 
@@ -47,7 +45,7 @@ impl Target {
         let is_tls = match scheme.to_ascii_lowercase().as_str() {
             "ws" | "http" => false,
             "wss" | "https" => true,
-            _ => return Err(bad("must begin with ws:// or wss://")),
+            _ => return Err(bad("must have the scheme ws or wss")),
         };
         if rest.contains('#') {
             return Err(bad("must not have a fragment (RFC 6455, section 3)"));
@@ -55,7 +53,9 @@ impl Target {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if authority.contains('@') {
-            return Err(bad("must not name a user or password"));
+            return Err(bad(
+                "must not name a user or password (audit takes credentials by --token, --header and --cookie)",
+            ));
         }
         let (host, port) = split_port(authority).ok_or_else(|| bad("needs a host, and a port from 1 to 65535"))?;
         let port = port.unwrap_or(if is_tls { 443 } else { 80 });
@@ -91,21 +91,6 @@ impl fmt::Display for Target {
     }
 }
 
-/// A connection to the first of `addresses` that accepts one.
-///
-/// # Errors
-/// None does; the error is that of the last.
-pub(crate) fn connect(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect_timeout(address, timeout) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 /// Whether a host of these addresses may be connected to.
 fn judge(host: &str, addresses: &[SocketAddr], responsible: &Responsible) -> Result<(), Failure> {
     if addresses.is_empty() {
@@ -123,7 +108,7 @@ fn judge(host: &str, addresses: &[SocketAddr], responsible: &Responsible) -> Res
 }
 
 /// Whether what was named is the host, however an address is written.
-pub(crate) fn same_host(named: &str, host: &str) -> bool {
+fn same_host(named: &str, host: &str) -> bool {
     let named = named.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     match (named.parse::<IpAddr>(), host.parse::<IpAddr>()) {
         (Ok(named), Ok(host)) => named == host,
@@ -133,6 +118,20 @@ pub(crate) fn same_host(named: &str, host: &str) -> bool {
 
 pub(crate) fn is_on_this_machine(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
+}
+
+/// The host of `host:port`, of `[host]:port`, or of a host alone.
+pub(crate) fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    }
+}
+
+/// Whether a host is this machine: its name, or a loopback address. Other names may lead anywhere.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let is_named = host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+    is_named || host.parse::<IpAddr>().is_ok_and(is_on_this_machine)
 }
 
 /// Host and port of an authority.
@@ -207,11 +206,30 @@ mod tests {
             "ws://a/#x",
             "ws://a/\r\nX: y",
             "ws://a b",
+            "ws://[localhost]/",
+            "ws://a,b/",
+            "ws://a%00/",
+            "ws://a\\b/",
         ] {
             assert!(Target::parse(url).is_err(), "{url}");
         }
         assert!(Target::parse(&format!("ws://a/{}", "x".repeat(MAX_URL_BYTES))).is_err());
         assert!(!Target::parse("ws://user:hunter2@a").unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn hosts_are_found_with_and_without_a_port() {
+        for (authority, host) in
+            [("a:1", "a"), ("a", "a"), ("[::1]:1", "::1"), ("[::1]", "::1"), ("127.0.0.1:*", "127.0.0.1")]
+        {
+            assert_eq!(host_of(authority), host);
+        }
+        for own in ["localhost", "LOCALHOST.", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_this_machine(own), "{own}");
+        }
+        for other in ["127.0.0.1.example", "localhost.example", "0.0.0.0", "::", "::ffff:192.0.2.1"] {
+            assert!(!is_this_machine(other), "{other}");
+        }
     }
 
     #[test]

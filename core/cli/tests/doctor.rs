@@ -57,7 +57,8 @@ fn what_cannot_be_written_is_said() {
             "listen: Apache passes no upgrade",
         ),
         (&["--set", "listen=\"127.0.0.1:0\""], "--upstream HOST:PORT"),
-        (&["--bind", "443; include /etc/passwd"], "cannot be written into a configuration"),
+        (&["--bind", "443; include /etc/passwd"], "--bind: expected PORT"),
+        (&["--bind", "70000"], "--bind: expected PORT"),
         (&["--certificate", "a b"], "cannot be written into a configuration"),
         (&["--for", "varnish"], "possible values: nginx, haproxy, caddy, apache"),
     ] {
@@ -200,8 +201,8 @@ fn wrapped(proxy: &str, place: &Path, texts: &[String; 2]) -> (&'static Path, &'
             let user = if debian::is_root() { "user root;" } else { "" };
             // Names of `map` and `upstream` are one for all of nginx: the second text has its own.
             let second = secure
-                .replace("upstream wsguard", "upstream wsguard_secure")
-                .replace("://wsguard;", "://wsguard_secure;");
+                .replace("upstream wsguard_", "upstream wsguard_secure_")
+                .replace("://wsguard_", "://wsguard_secure_");
             let (around, plain) = if plain.contains("stream {") {
                 let module =
                     debian::provide(&["/usr/lib/nginx/modules/ngx_stream_module.so"], "libnginx-mod-stream").unwrap();
@@ -343,7 +344,8 @@ fn says(lines: &[String], wanted: &str) {
     assert!(lines.iter().any(|line| line.starts_with(wanted)), "{wanted}: {lines:#?}");
 }
 
-const ABOUT: [&str; 7] = ["upgrade", "host", "origin", "address", "compression", "messages", "ping"];
+const ABOUT: [&str; 9] =
+    ["upgrade", "path", "host", "origin", "address", "subprotocol", "compression", "messages", "ping"];
 
 #[test]
 fn without_a_proxy_the_way_is_good() {
@@ -351,10 +353,11 @@ fn without_a_proxy_the_way_is_good() {
     let port = free_port();
     let policy = policy_file(&scratch, port, &json!([]));
     let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/room/7?x=y"), "--silence", "1"]);
-    for about in ABOUT.iter().chain(&["close", "silence"]) {
+    for about in ABOUT.iter().chain(&["close"]) {
         says(&lines, &format!("good {about} "));
     }
-    assert_eq!((code, lines.len()), (Some(0), 9), "{lines:#?}");
+    says(&lines, "note silence a silent connection lives for 1 s, which says little");
+    assert_eq!((code, lines.len()), (Some(0), 11), "{lines:#?}");
 }
 
 #[test]

@@ -25,8 +25,12 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, Stdio::null())
+    }
+
+    fn start_with(arguments: &[&str], input: Stdio) -> Self {
         let mut command = common::wsguard(&[&["serve", "--json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(input).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut served = Self { child, lines: Some(lines), target: Target::plain("") };
         let listens = served.line("listens");
@@ -163,4 +167,16 @@ fn what_does_not_start_is_said() {
     let address = taken.local_addr().unwrap().to_string();
     let ran = common::run(&["serve", &scratch.file("p.json", policy(&json!({}))), "--listen", &address]);
     assert!(ran.code == Some(2) && ran.err.contains(&address) && ran.out.is_empty(), "{ran:?}");
+}
+
+/// What was on it is gone; a terminal would be waited for.
+#[test]
+fn standard_input_is_not_read_again() {
+    let scratch = Scratch::new("stdin");
+    let file = std::fs::File::open(scratch.file("p.json", policy(&json!({})))).unwrap();
+    let mut served = Served::start_with(&["-"], Stdio::from(file));
+    served.signal("HUP");
+    assert!(served.line("error")["detail"].as_str().unwrap().contains("standard input was read at the start"));
+    served.signal("TERM");
+    assert_eq!(served.ends_with(), Some(0));
 }

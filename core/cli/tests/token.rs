@@ -137,3 +137,33 @@ fn of_several_keys_one_is_named() {
     let inspected = run_with(&["token", "inspect", "--policy", &policy], named.out.as_bytes());
     assert_eq!(inspected.code, Some(0), "{inspected:?}");
 }
+
+#[test]
+fn a_secret_of_the_policy_signs_wherever_it_stands() {
+    let scratch = Scratch::new("secrets");
+    let jwk = json!({"kty": "oct", "kid": "new", "alg": "HS256", "k": "a1gyLzlzTHBRMHZUejdXYi8zY1loSjRtTmRSZjhBZUd1Vm8xaVN4UHFLdw"});
+    for (name, keys) in [
+        ("named", json!({"new": SECRET})),
+        ("list", json!([{"kid": "new", "key": SECRET}])),
+        ("set", json!({"keys": [jwk]})),
+    ] {
+        let jwt = json!({"algorithms": ["HS256"], "keys": keys});
+        let policy = json!({"origins": ["https://a.example"], "auth": {"jwt": jwt}});
+        let policy = scratch.file(name, policy.to_string());
+        let made = run(&["token", "make", "--policy", &policy, "--sub", "alice"]);
+        assert!(made.code == Some(0) && made.err.is_empty(), "{name}: {made:?}");
+        let inspected = run_with(&["token", "inspect", "--policy", &policy], made.out.as_bytes());
+        assert!(inspected.out.contains("accepted as alice"), "{name}: {inspected:?}");
+    }
+}
+
+#[test]
+fn a_token_that_its_policy_refuses_is_said_to_be_one() {
+    let scratch = Scratch::new("unfit");
+    let policy = policy(&scratch);
+    for (more, words) in [(&[][..], "user"), (&["--sub", "a", "--claim", "exp=1000"], "expired")] {
+        let made = run(&[&["token", "make", "--policy", &policy], more].concat());
+        assert!(made.code == Some(0) && !made.out.is_empty(), "{made:?}");
+        assert!(made.err.contains("would not accept it: refused: ") && made.err.contains(words), "{made:?}");
+    }
+}

@@ -48,7 +48,10 @@ impl Place {
     fn is_ambient(&self, value: &str) -> bool {
         match self {
             Self::Cookie(_) => true,
-            Self::Header(name) => name.eq_ignore_ascii_case("authorization") && value.starts_with("Basic "),
+            Self::Header(name) => {
+                let scheme = value.split(' ').next().unwrap_or_default();
+                name.eq_ignore_ascii_case("authorization") && scheme.eq_ignore_ascii_case("basic")
+            }
             Self::Bearer | Self::Query(_) | Self::Subprotocol | Self::SocketIo(_) => false,
         }
     }
@@ -65,7 +68,16 @@ impl Access {
         if value.bytes().any(|byte| byte.is_ascii_control()) || value.is_empty() {
             return Err(Failure::new("a credential is empty or holds a control character"));
         }
-        self.0.push((place, value));
+        match place {
+            // Each by itself: a browser adds them, and a wrong credential is wrong in every one of them.
+            Place::Header(name) if name.eq_ignore_ascii_case("cookie") => {
+                for one in value.split(';').map(str::trim).filter(|one| !one.is_empty()) {
+                    let (name, value) = pair("--header Cookie", one, '=')?;
+                    self.0.push((Place::Cookie(name.to_owned()), value.to_owned()));
+                }
+            }
+            place => self.0.push((place, value)),
+        }
         Ok(())
     }
 
@@ -249,6 +261,17 @@ mod tests {
         assert_eq!(lines[1], format!("Authorization: Bearer {ALG_NONE}.eyJzdWIiOiJhIn0.\r\n"));
         assert_eq!(lines[2], "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.A123456789\r\n");
         assert_eq!(access(&[("bearer", "opaque")]).wrong().len(), 1);
+    }
+
+    /// One of them alone would stay right where the other is made wrong.
+    #[test]
+    fn a_header_of_cookies_is_each_of_them() {
+        let both = access(&[("header:Cookie", "sid=s%3Aabc; theme=dark")]);
+        assert_eq!(both, access(&[("cookie:sid", "s%3Aabc"), ("cookie:theme", "dark")]));
+        assert!(both.is_ambient());
+        assert_eq!(both.wrong()[0].1.lines(&[]), format!("Cookie: sid={WRONG}; theme={WRONG}\r\n"));
+        assert!(access(&[("header:Authorization", "basic YTpi")]).is_ambient());
+        assert!(Access::default().add(Place::Header("cookie".into()), "novalue").is_err());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use super::target::Target;
 use super::text::Redactor;
 use super::tls::{self, CertificateFault};
 use super::visit::{Control, Visit};
-use super::wire::{Got, Wire};
 use crate::reach;
+use crate::wire::{Got, Wire};
 
 /// What became of an opening handshake.
 pub(crate) enum Opening<'e> {
@@ -106,7 +106,7 @@ impl Examiner {
             Ok(Some(fault)) => Some(format!(
                 "the certificate of {} is not to be trusted ({fault:?}), so the credential was not sent: --ca names its \
                  authority, --trust-any-certificate sends it nevertheless",
-                self.target.host
+                self.target.at.host
             )),
             Err(why) => Some(why),
         }
@@ -167,10 +167,11 @@ impl Examiner {
         }
     }
 
-    /// Reads the head of an answer, and what came behind it; no end means that nothing whole came in time.
+    /// Reads the head of an answer, and what came behind it; no end means that nothing whole came in time. Interim answers, such as
+    /// 103, are read away: they count as a part of the head.
     fn answer(&self, wire: &mut Wire) -> Result<(Answer, Vec<u8>), Option<End>> {
         let deadline = Instant::now() + self.purse.within(self.timeout);
-        let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
+        let (mut head, mut buffer, mut interim) = (Vec::new(), [0; 4096], 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -181,11 +182,19 @@ impl Examiner {
                 Got::Nothing => continue,
                 Got::End(end) => return Err(Some(end)),
             }
-            match Answer::parse(&head) {
-                Parsed::Whole(answer, len) => return Ok((answer, head.split_off(len))),
-                Parsed::Garbage(what) => return Err(Some(End::Garbage(what))),
-                Parsed::Partial if head.len() > LONGEST_HEAD => return Err(Some(End::TooMuch)),
-                Parsed::Partial => {}
+            loop {
+                match Answer::parse(&head) {
+                    Parsed::Whole(answer, len) if answer.is_interim() => {
+                        interim += len;
+                        head.drain(..len);
+                    }
+                    Parsed::Whole(answer, len) => return Ok((answer, head.split_off(len))),
+                    Parsed::Garbage(what) => return Err(Some(End::Garbage(what))),
+                    Parsed::Partial => break,
+                }
+            }
+            if interim + head.len() > LONGEST_HEAD {
+                return Err(Some(End::TooMuch));
             }
         }
     }

@@ -7,8 +7,8 @@ use super::target::Target;
 use super::text::shown;
 
 /// The nonce of RFC 6455 section 1.3. It protects caches, not secrets, and its answer is known without SHA-1.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The longest head of a response that is read.
 pub(crate) const LONGEST_HEAD: usize = 32 * 1024;
@@ -35,7 +35,7 @@ impl Ask {
         Self {
             path: target.path.clone(),
             query: target.query.clone(),
-            host: target.authority(),
+            host: target.at.authority(),
             origin: None,
             access,
             protocols,
@@ -137,6 +137,11 @@ impl Answer {
         }
     }
 
+    /// Whether another answer follows, such as after 100 and 103 (RFC 9110 section 15.2).
+    pub(crate) fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
     pub(crate) fn deflates(&self) -> bool {
         self.header("sec-websocket-extensions").is_some_and(|value| value.contains("permessage-deflate"))
     }
@@ -207,6 +212,8 @@ mod tests {
         assert!(whole("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: no\r\n\r\n").upgrades().is_err());
         assert!(whole("HTTP/1.1 101 x\r\n\r\n").upgrades().is_err());
         assert_eq!(whole("HTTP/1.0 403 Forbidden\r\n\r\n").upgrades(), Ok(false));
+        assert!(whole("HTTP/1.1 103 Early Hints\r\n\r\n").is_interim());
+        assert!(!whole("HTTP/1.1 101 x\r\n\r\n").is_interim() && !whole("HTTP/1.1 200 x\r\n\r\n").is_interim());
         let moved = whole("HTTP/1.1 302 Found\r\nLocation: https://a/\x1b[2J\r\n\r\n".replace('\x1b', "%").as_str());
         assert_eq!(moved.shown(), "302, a redirect to https://a/%[2J, which is not followed");
         assert_eq!(whole("HTTP/1.1 429 x\r\nRetry-After: 9999\r\n\r\n").retry_after(), 5);

@@ -9,7 +9,7 @@ mod bomb;
 mod checks;
 mod examiner;
 mod frame;
-mod head;
+pub(crate) mod head;
 mod hello;
 mod limits;
 mod mends;
@@ -23,7 +23,6 @@ mod target;
 mod text;
 mod tls;
 mod visit;
-mod wire;
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     let mut examiner = prepare(args, &checks)?;
     let addresses: Vec<_> = examiner.addresses.iter().map(ToString::to_string).collect();
     let budget = budget(&checks, rate, patience.as_secs());
-    let plan = report::plan(&examiner.target.shown(), &addresses, &checks, budget, rate, patience.as_secs());
+    let plan = report::plan(&examiner.target.at, &addresses, &checks, budget, rate, patience.as_secs());
     if args.json {
         std::io::stderr().write_all(plan.as_bytes())?;
     } else {
@@ -76,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     protect_credentials(&examiner)?;
     find_way_in(&mut examiner, args)?;
     let report = Report {
-        target: examiner.target.shown(),
+        target: examiner.target.at.to_string(),
         addresses,
         plan: budget,
         results: examine(&examiner, &checks),
@@ -115,11 +114,11 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
     let message = Message::new(args.ordinary_message()?, target.engine_io);
     let (timeout, patience) = (args.timeout()?, args.patience()?);
     args.checked_origin()?;
-    let addresses = target.resolve()?;
-    target.permit(&addresses, &args.i_am_responsible_for)?;
-    let (tls, authorities) = if target.tls {
-        let name = ServerName::try_from(target.host.clone());
-        let name = name.map_err(|_| Failure::new(format!("{} is no name that a certificate can have", target.host)))?;
+    let addresses = target.resolve(&args.responsible)?;
+    let (tls, authorities) = if target.at.is_tls {
+        let name = ServerName::try_from(target.at.host.clone());
+        let name =
+            name.map_err(|_| Failure::new(format!("{} is no name that a certificate can have", target.at.host)))?;
         (Some((tls::client()?, name)), tls::authorities(args.ca.as_deref())?)
     } else {
         (None, RootCertStore::empty())
@@ -172,7 +171,7 @@ fn find_way_in(examiner: &mut Examiner, args: &Args) -> Result<(), Failure> {
     }
     // Whether anything is there at all.
     if let Err(why) = examiner.dial(None) {
-        return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.shown())));
+        return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at)));
     }
     examiner.first_try = examiner.first_try.with_origin(args.checked_origin()?.or(Some(&own)));
     examiner.way_in = Err(refusals.join("; "));

@@ -8,6 +8,7 @@ use super::checks::{CHECKS, Check, by_name};
 use super::mends::LIBRARIES;
 use super::ruling::Severity;
 use crate::outcome::Failure;
+use crate::reach::Responsible;
 
 /// Examine a WebSocket server that you are responsible for: what it lets through, how bad that is, and how to mend it.
 ///
@@ -49,9 +50,8 @@ pub(crate) struct Args {
     /// Send credentials even if the certificate is not to be trusted.
     #[arg(long)]
     pub(crate) trust_any_certificate: bool,
-    /// The host of the URL, if it is not this machine: you answer for what is sent to it.
-    #[arg(long, value_name = "HOST")]
-    pub(crate) i_am_responsible_for: Vec<String>,
+    #[command(flatten)]
+    pub(crate) responsible: Responsible,
     /// Only these checks.
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     only: Vec<String>,

@@ -9,6 +9,7 @@ use super::limits::Budget;
 use super::mends::{LIBRARIES, Topic};
 use super::ruling::{Ruling, Severity, Verdict};
 use super::text::{self, Redactor};
+use crate::reach::Target;
 
 /// The results of an audit.
 pub(crate) struct Report {
@@ -23,7 +24,7 @@ pub(crate) struct Report {
 
 /// What will be sent, before anything is.
 pub(crate) fn plan(
-    target: &str,
+    target: &Target,
     addresses: &[String],
     checks: &[&Check],
     budget: Budget,

@@ -2,36 +2,10 @@
 
 use super::frame::Frame;
 use super::text::{shown, shown_bytes};
+pub(crate) use crate::wire::End;
 
 /// How many messages of the server are kept.
 const KEPT_TEXTS: usize = 8;
-
-/// How a connection ended, where no close frame says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The server closed it.
-    Closed,
-    /// The server reset it.
-    Reset,
-    /// The server sent what no server sends.
-    Garbage(&'static str),
-    /// The server sent more than the audit reads.
-    TooMuch,
-    /// The server reads nothing more.
-    Stuck,
-}
-
-impl End {
-    pub(crate) fn shown(self) -> String {
-        match self {
-            Self::Closed => "the connection was closed without a close frame".to_owned(),
-            Self::Reset => "the connection was reset".to_owned(),
-            Self::Garbage(what) => format!("the server sent {what}"),
-            Self::TooMuch => "the server sent more than the audit reads".to_owned(),
-            Self::Stuck => "the server stopped reading".to_owned(),
-        }
-    }
-}
 
 /// Everything that came on a connection since its 101.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +68,8 @@ impl Seen {
 pub(crate) enum Content {
     /// The application sees nothing of it.
     Hidden,
+    /// The application may count it, and sees nothing else of it.
+    Counted,
     /// The same message is taken when it comes as it should.
     Taken,
     /// The same message ends a connection by itself, and how.
@@ -127,7 +103,11 @@ pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
     match (&seen.close, seen.end, content) {
         (Some((code, _)), ..) if OF_THE_PROTOCOL.contains(code) => Bait::Refused(ending),
         (None, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) => Bait::Unclear(ending),
-        (.., Content::Hidden | Content::Taken) => Bait::Refused(ending),
+        // An application's own code (RFC 6455 section 7.4.2): who sends nothing that it waits for is closed for that.
+        (Some((3000..=4999, _)), _, Content::Hidden) => {
+            Bait::Unclear(format!("{ending}, a code of the application, which sees nothing of what was sent"))
+        }
+        (.., Content::Hidden | Content::Counted | Content::Taken) => Bait::Refused(ending),
         (.., Content::Refused(how)) => Bait::Unclear(format!(
             "{ending}, but so ends a connection that sends the same message as it should ({how}); give one that is valid with --message"
         )),
@@ -177,6 +157,12 @@ mod tests {
         assert_eq!(bait(&protocol, "after", &refused), Bait::Refused("closed with 1002".into()));
         let dropped = Seen { end: Some(End::Reset), ..Seen::default() };
         assert!(matches!(bait(&dropped, "after", &Content::Hidden), Bait::Refused(_)));
+        // "Send your credential within a second" is no word about a frame.
+        let late = seen(&[(0x88, &[0x11, 0x31])]);
+        assert!(matches!(bait(&late, "after", &Content::Hidden), Bait::Unclear(_)));
+        for content in [Content::Counted, Content::Taken] {
+            assert!(matches!(bait(&late, "after", &content), Bait::Refused(_)), "{content:?}");
+        }
         let stuck = Seen { end: Some(End::Stuck), ..Seen::default() };
         assert!(matches!(bait(&stuck, "after", &Content::Hidden), Bait::Unclear(_)));
     }

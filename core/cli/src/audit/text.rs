@@ -1,27 +1,20 @@
 //! What a server said, made fit for a terminal: no control character, no credential, no end of it.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
-/// The longest piece of a server's text that is shown.
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use crate::terminal::harmless;
+
+/// The longest piece of a server's text that is shown, in letters.
 const LONGEST: usize = 120;
 
-/// Text of a server, escaped and shortened. Whatever steers a terminal (controls, and the marks that reverse text) is written out.
+/// Text of a server, escaped and shortened.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for letter in text.chars() {
-        if out.len() >= LONGEST {
-            out.push('…');
-            break;
-        }
-        if letter.is_control()
-            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-        {
-            out.extend(letter.escape_default());
-        } else {
-            out.push(letter);
-        }
-    }
-    out
+    harmless(text, LONGEST)
 }
 
 /// Bytes of a server, the same way.
@@ -31,51 +24,100 @@ pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
 
 /// Takes credentials out of every text before it is printed: a server may send one back.
 #[derive(Default)]
-pub(crate) struct Redactor(Vec<String>);
+pub(crate) struct Redactor {
+    /// Every piece of the credentials.
+    pieces: HashSet<[u8; TELLING]>,
+    /// Those that are shorter than a piece.
+    short: HashSet<Vec<u8>>,
+}
 
-/// How much of a credential's beginning is one: [`shown`] cuts texts.
+/// How much of a credential is one: [`shown`] cuts texts, and so do servers.
 const TELLING: usize = 8;
+/// Shorter ones are no secret, and would cut words.
+const SHORTEST: usize = 4;
 
 impl Redactor {
-    /// Short ones are no secret, and would cut words. Each also as it stands in URLs and in JSON.
+    /// Each also as it may be written elsewhere: in URLs and in JSON, and what it is the encoded form of.
     pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut all: Vec<_> =
-            secrets.into_iter().filter(|secret| secret.len() >= 4).flat_map(|it| forms(&it)).collect();
-        // The longest first: one may hold another.
-        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        all.dedup();
-        Self(all)
+        let mut redactor = Self::default();
+        for form in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST).flat_map(|secret| forms(&secret)) {
+            redactor.pieces.extend(form.windows(TELLING).filter_map(|piece| piece.first_chunk().copied()));
+            if form.len() < TELLING {
+                redactor.short.insert(form);
+            }
+        }
+        redactor
     }
 
     pub(crate) fn clean(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| without(&text, secret))
+        let mut secret = vec![false; text.len()];
+        for len in SHORTEST..=TELLING {
+            for (at, piece) in text.as_bytes().windows(len).enumerate() {
+                let is_piece = piece.first_chunk().is_some_and(|piece| self.pieces.contains(piece));
+                if is_piece || self.short.contains(piece) {
+                    secret[at..at + len].fill(true);
+                }
+            }
+        }
+        let (mut out, mut was_secret) = (String::new(), false);
+        for (at, letter) in text.char_indices() {
+            // A letter of which a part is secret is none of the rest.
+            let is_secret = secret[at..at + letter.len_utf8()].contains(&true);
+            match (is_secret, was_secret) {
+                (true, false) => out.push_str("[credential]"),
+                (true, true) => {}
+                (false, _) => out.push(letter),
+            }
+            was_secret = is_secret;
+        }
+        out
     }
 }
 
-/// A credential as a server may write it.
-fn forms(secret: &str) -> [String; 4] {
-    let quoted = serde_json::Value::from(secret).to_string();
-    let percent = percent(secret);
-    // `%2B` as `%2b`: of the encoded form, only what stands behind a percent sign.
-    let lower = percent.split('%').enumerate().map(|(at, part)| match part.get(..2) {
-        Some(digits) if at > 0 => format!("%{}{}", digits.to_ascii_lowercase(), &part[2..]),
-        _ => part.to_owned(),
-    });
-    [secret.to_owned(), lower.collect(), percent, quoted.trim_matches('"').to_owned()]
+/// A credential as a server may write it. A cookie's value is often encoded for URLs, and `Basic` is base64 of user and password.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let decoded = unpercent(secret);
+    let mut forms: Vec<Vec<u8>> = BASE64.iter().filter_map(|base64| base64.decode(&decoded).ok()).collect();
+    for secret in [secret, &decoded] {
+        let percent = percent(secret);
+        // `%2B` as `%2b`: of the encoded form, only what stands behind a percent sign.
+        let lower = percent.split('%').enumerate().map(|(at, part)| match part.get(..2) {
+            Some(digits) if at > 0 => format!("%{}{}", digits.to_ascii_lowercase(), &part[2..]),
+            _ => part.to_owned(),
+        });
+        let quoted = serde_json::Value::from(secret).to_string();
+        let quoted = quoted.trim_matches('"').to_owned();
+        forms.extend([secret.to_owned(), lower.collect(), percent, quoted].map(String::into_bytes));
+    }
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms
 }
 
-/// The text with every place taken out where the secret stands, or a beginning of it.
-fn without(text: &str, secret: &str) -> String {
-    let telling = secret.char_indices().nth(TELLING).map_or(secret, |(at, _)| &secret[..at]);
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some(at) = rest.find(telling) {
-        out += &rest[..at];
-        out += "[credential]";
-        rest = &rest[at..];
-        let alike = rest.chars().zip(secret.chars()).take_while(|(one, other)| one == other);
-        rest = &rest[alike.map(|(letter, _)| letter.len_utf8()).sum()..];
+/// With and without its end, for texts and for URLs.
+const BASE64: [GeneralPurpose; 2] = {
+    let either = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    [GeneralPurpose::new(&alphabet::STANDARD, either), GeneralPurpose::new(&alphabet::URL_SAFE, either)]
+};
+
+/// A text with what stands behind percent signs decoded, as far as it is some.
+fn unpercent(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let digits = after.first_chunk::<2>().filter(|_| *byte == b'%');
+        let digit = |at: usize| char::from(digits?[at]).to_digit(16);
+        rest = match (digit(0), digit(1)) {
+            (Some(high), Some(low)) => {
+                bytes.push((high << 4 | low) as u8);
+                &after[2..]
+            }
+            _ => {
+                bytes.push(*byte);
+                after
+            }
+        };
     }
-    out + rest
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// As a value of a URL's query.
@@ -106,10 +148,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_steers_the_terminal() {
-        assert_eq!(shown("a\x1b[31mred\r\n\u{202e}x\u{9b}"), "a\\u{1b}[31mred\\r\\n\\u{202e}x\\u{9b}");
-        assert!(shown(&"é".repeat(1000)).chars().count() <= LONGEST / 2 + 1);
-        assert_eq!(shown_bytes(b"\xff\x00ok"), "\u{fffd}\\u{0}ok");
+    fn text_of_a_server_is_short() {
+        assert_eq!(shown(&"é".repeat(1000)).chars().count(), LONGEST + 1);
+        assert_eq!(shown_bytes(b"\xff\x00ok\r\n"), "\u{fffd}\\u{0}ok\\u{d}\\u{a}");
     }
 
     #[test]
@@ -129,5 +170,18 @@ mod tests {
             let clean = redactor.clean(&format!("<{written}> <{written}>"));
             assert_eq!(clean, "<[credential]> <[credential]>", "{written}");
         }
+    }
+
+    #[test]
+    fn credentials_are_taken_out_however_they_are_decoded() {
+        let cookie = Redactor::new(["s%3A0123456789.abc%2Fdef".to_owned()]);
+        assert_eq!(cookie.clean("no session s:0123456789.abc/def here"), "no session [credential] here");
+        // What a server cuts at the front, and what it cuts at the end.
+        assert_eq!(cookie.clean("…456789.abc/d…"), "…[credential]…");
+        let basic = Redactor::new(["YWxpY2U6Y29ycmVjdCBob3JzZQ==".to_owned()]);
+        assert_eq!(basic.clean("wrong password of alice:correct horse"), "wrong password of [credential]");
+        let short = Redactor::new(["pass".to_owned(), "é%C3".to_owned()]);
+        assert_eq!(short.clean("a pass, a compass"), "a [credential], a com[credential]");
+        assert_eq!(short.clean("100% of é"), "100% of é");
     }
 }

@@ -6,7 +6,7 @@ use super::frame::{self, PING, TEXT};
 use super::head::Answer;
 use super::limits::Purse;
 use super::seen::{End, Seen};
-use super::wire::{Got, Wire};
+use crate::wire::{Got, Wire};
 
 /// How much is sent before what came meanwhile is looked at. A close frame that is not read before the server's reset is lost.
 const PIECE: usize = 64 * 1024;

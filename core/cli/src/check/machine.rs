@@ -9,6 +9,7 @@ use super::entropy::weakness;
 use super::facts::Facts;
 use super::finding::{Finding, Severity, warn};
 use super::scope::Scope;
+use crate::reach::{host_of, is_this_machine};
 use Severity::{High, Low, Medium};
 
 const DAY_S: u64 = 86_400;
@@ -32,8 +33,7 @@ pub(super) fn is_public(listen: &str) -> bool {
     if listen.starts_with("unix:") || listen.starts_with("fd:") {
         return false;
     }
-    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>().map_or(host != "localhost", |ip| !ip.to_canonical().is_loopback())
+    !is_this_machine(host_of(listen))
 }
 
 fn plaintext(top: &Scope<'_>, found: &mut Vec<Finding>) {
@@ -66,12 +66,18 @@ fn proxies(top: &Scope<'_>, found: &mut Vec<Finding>) {
         if bits == 0 {
             let what = "everybody is a proxy: any client chooses the address that limits and bans count by";
             warn(found, High, "everybody_is_a_proxy", option, what, instead);
-        } else if bits < if ip.is_ipv4() { 8 } else { 16 } {
+        } else if bits < if ip.is_ipv4() { 8 } else { 16 } && !is_private(ip, bits) {
             let what =
                 format!("{entry} is a large part of the Internet: whoever is in it chooses the address that counts");
             warn(found, High, "wide_proxies", option, what, instead);
         }
     }
+}
+
+/// Whether a network is one that is not routed on the Internet: the unique local addresses and the link-local ones of IPv6.
+/// Those of IPv4 are small enough.
+fn is_private(ip: IpAddr, bits: u8) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unique_local() && bits >= 7 || ip.is_unicast_link_local() && bits >= 10)
 }
 
 fn validity(certificate: &CertificateFacts, now_unix_s: u64, found: &mut Vec<Finding>) {
@@ -205,7 +211,16 @@ mod tests {
 
     #[test]
     fn an_address_of_this_machine_is_not_public() {
-        for local in ["127.0.0.1:8080", "[::1]:8080", "localhost:80", "unix:/run/x.sock", "fd:3", "127.9.9.9:1"] {
+        for local in [
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "localhost:80",
+            "unix:/run/x.sock",
+            "fd:3",
+            "127.9.9.9:1",
+            "[::1]",
+            "Localhost.",
+        ] {
             assert!(!is_public(local), "{local}");
         }
         for public in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "app.example:80", "[::ffff:192.0.2.1]:80"] {

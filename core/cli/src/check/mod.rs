@@ -19,6 +19,7 @@ use crate::terminal::{self, Paint};
 use facts::Facts;
 pub(crate) use facts::now_unix_s;
 use finding::{Finding, Severity};
+pub(crate) use scope::Scope;
 
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::finding::{Finding, Severity, warn};
 use super::machine;
 use super::scope::Scope;
+use crate::reach::{host_of, is_this_machine};
 use Severity::{High, Low, Medium};
 
 /// Everything that is weak, what matters most first.
@@ -85,13 +86,21 @@ fn weak_origin(origin: &str) -> Option<WeakOrigin> {
         let what = format!("every subdomain may connect: one that somebody else controls is enough ({origin})");
         return Some((Medium, "wildcard_origin", what, "list the hosts that have pages of yours"));
     }
-    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
-    let is_local = host == "localhost" || host.starts_with("127.") || host == "[::1]" || host.ends_with(".localhost");
-    if is_local {
+    if rest == "*" {
+        let what = format!("every extension of the visitor's browser, or every such program, may connect ({origin})");
+        return Some((
+            Medium,
+            "wildcard_origin",
+            what,
+            "list the one that is yours, where its origin is the same everywhere",
+        ));
+    }
+    let host = host_of(rest).to_ascii_lowercase();
+    if is_this_machine(&host) || host.ends_with(".localhost") {
         let what = format!("a page of a program on the visitor's own machine may connect ({origin})");
         return Some((Low, "local_origin", what, "leave it out of the policy that goes live"));
     }
-    (scheme == "http").then(|| {
+    scheme.eq_ignore_ascii_case("http").then(|| {
         let what = format!("{origin} is not https: who is on the visitor's network can write that page");
         (Medium, "http_origin", what, "serve the page by https, and list that origin")
     })

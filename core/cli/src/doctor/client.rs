@@ -1,26 +1,29 @@
 //! A WebSocket client that says exactly what it is told to, and reads what comes: bounded in bytes and in time.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
+use crate::audit::head::{ACCEPT, KEY};
 use crate::outcome::Failure;
-use crate::reach::{self, Target};
+use crate::reach::Target;
 use crate::terminal::harmless;
+use crate::wire::{End, Got, Wire};
 
 /// The longest head of an answer, and the longest frame that is read.
 const MAX_HEAD: usize = 32_768;
 const MAX_FRAME: usize = 1 << 20;
+
+/// How long anything may take that is no silence.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) const TEXT: u8 = 1;
 pub(super) const BINARY: u8 = 2;
@@ -28,25 +31,9 @@ pub(super) const CLOSE: u8 = 8;
 pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
 
-trait Stream: Read + Write {
-    fn socket(&self) -> &TcpStream;
-}
-
-impl Stream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-}
-
-impl Stream for StreamOwned<ClientConnection, TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        &self.sock
-    }
-}
-
 /// A connection.
 pub(super) struct Client {
-    stream: Box<dyn Stream>,
+    wire: Wire,
     /// What was read and not taken yet.
     buffer: Vec<u8>,
     pub(super) local: SocketAddr,
@@ -64,6 +51,11 @@ impl Answer {
         let mut pairs = lines.filter_map(|line| line.split_once(':'));
         pairs.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
+
+    /// Whether it answers this client's key: browsers fail a connection otherwise.
+    pub(super) fn accepts(&self) -> bool {
+        self.header("Sec-WebSocket-Accept") == Some(ACCEPT)
+    }
 }
 
 impl Client {
@@ -77,21 +69,22 @@ impl Client {
         authorities: Option<&Path>,
         within: Duration,
     ) -> Result<Self, Failure> {
-        let failed = |what: &str| Failure::new(format!("{target}: {what}"));
-        let stream = reach::connect(addresses, within).map_err(|error| failed(&error.to_string()))?;
-        stream.set_read_timeout(Some(within)).and_then(|()| stream.set_write_timeout(Some(within)))?;
-        let local = stream.local_addr()?;
-        if !target.is_tls {
-            return Ok(Self { stream: Box::new(stream), buffer: Vec::new(), local });
+        let tls = if target.is_tls {
+            let name = ServerName::try_from(target.host.clone());
+            let name =
+                name.map_err(|_| Failure::new(format!("{target}: the host is no name that a certificate could have")))?;
+            Some((tls(authorities)?, name))
+        } else {
+            None
+        };
+        let mut last = "there is no address".to_owned();
+        for address in addresses {
+            match Wire::dial(*address, tls.as_ref().map(|(config, name)| (config, name)), within) {
+                Ok(wire) => return Ok(Self { local: wire.local()?, wire, buffer: Vec::new() }),
+                Err(why) => last = why,
+            }
         }
-        let name =
-            target.host.clone().try_into().map_err(|_| failed("the host is no name that a certificate could have"))?;
-        let client = ClientConnection::new(tls(authorities)?, name).map_err(|error| failed(&error.to_string()))?;
-        let mut stream = StreamOwned::new(client, stream);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).map_err(|error| failed(&format!("TLS: {error}")))?;
-        }
-        Ok(Self { stream: Box::new(stream), buffer: Vec::new(), local })
+        Err(Failure::new(format!("{target}: {last}")))
     }
 
     /// Sends an opening handshake with these headers besides the necessary ones.
@@ -102,20 +95,16 @@ impl Client {
         headers: &[(&str, &str)],
         within: Duration,
     ) -> io::Result<Answer> {
-        let mut key = [0; 16];
-        rand::fill(&mut key).map_err(|_| io::Error::other("this machine gives no random bytes"))?;
         let mut head = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {}\r\n",
+             Sec-WebSocket-Key: {KEY}\r\n",
             target.authority(),
-            STANDARD.encode(key)
         );
         for (name, value) in headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("\r\n");
-        self.stream.write_all(head.as_bytes())?;
-        self.stream.flush()?;
+        self.wire.write(head.as_bytes(), within).map_err(ended)?;
         let deadline = Instant::now() + within;
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -151,8 +140,7 @@ impl Client {
         }
         frame.extend(mask);
         frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        self.stream.write_all(&frame)?;
-        self.stream.flush()
+        self.wire.write(&frame, PATIENCE).map_err(ended)
     }
 
     /// The next frame that is no ping; pings are answered on the way, and counted.
@@ -172,22 +160,26 @@ impl Client {
     }
 
     fn fill(&mut self, deadline: Instant) -> io::Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.socket().set_read_timeout(Some(left))?;
         let mut bytes = [0; 16_384];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                self.buffer.extend(&bytes[..read]);
-                Ok(())
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => Err(error),
+            match self.wire.read(&mut bytes, left) {
+                Got::Bytes(read) => {
+                    self.buffer.extend(&bytes[..read]);
+                    return Ok(());
+                }
+                Got::Nothing => {}
+                Got::End(end) => return Err(ended(end)),
+            }
         }
     }
+}
+
+fn ended(end: End) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, end.shown())
 }
 
 /// The first frame in the buffer, once it is whole. Nobody here sends fragments, or compresses.

@@ -8,17 +8,14 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand;
 use wsguard::binding::Policy;
 
-use super::client::{self, Answer, Client};
-use super::stand_in::{Request, Seen, StandIn};
+use super::client::{self, Answer, Client, PATIENCE};
+use super::stand_in::{Request, SUBPROTOCOL, Seen, StandIn};
 use crate::outcome::Failure;
 use crate::reach::Target;
 use crate::terminal::{Paint, harmless};
 
 /// Of a network for documentation (RFC 5737): no client has it.
 const SPOOFED: &str = "203.0.113.99";
-/// How long anything may take that is no silence.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -79,15 +76,23 @@ impl<'e> Examination<'e> {
             self.tell(Mark::Bad, "upgrade", "was answered 101 by somebody else: the doctor's server saw nothing of it");
             return Ok(self.found);
         };
-        self.tell(Mark::Good, "upgrade", "passes");
+        if answer.accepts() {
+            self.tell(Mark::Good, "upgrade", "passes");
+        } else {
+            let words = "passes, but its Sec-WebSocket-Accept does not: every browser closes such a connection";
+            self.tell(Mark::Bad, "upgrade", words);
+        }
+        self.path(&request);
         self.names(&request);
-        self.address(&request, ip, peer, one.local.ip());
+        let is_direct = server.address.rsplit_once(':').is_some_and(|(_, port)| port == self.target.port.to_string());
+        self.address(&request, ip, peer, one.local.ip(), is_direct);
+        self.subprotocol(&request, &answer);
         self.compression(&request, &answer);
         self.messages(&mut one);
         self.pings(&mut one, server, conn);
-        self.close_codes(one, server, conn, nonce)?;
+        self.close_codes(one, server, conn, nonce);
         if !self.silence.is_zero() {
-            self.silent(nonce)?;
+            self.silent(nonce);
         }
         Ok(self.found)
     }
@@ -105,6 +110,7 @@ impl<'e> Examination<'e> {
             ("X-Forwarded-For", SPOOFED),
             ("Forwarded", "for=203.0.113.99"),
             ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
+            ("Sec-WebSocket-Protocol", SUBPROTOCOL),
         ];
         let answer = client.upgrade(&self.target, &path, &headers, PATIENCE);
         let answer = answer
@@ -129,6 +135,24 @@ impl<'e> Examination<'e> {
             }
         };
         self.tell(Mark::Bad, "upgrade", format!("was answered {}{by}: {why}", answer.status));
+    }
+
+    /// Routes and `paths` are those that the server sees.
+    fn path(&mut self, request: &Request) {
+        let sent = self.target.path.split('?').next().unwrap_or_default();
+        let (mark, words) = if request.path == sent {
+            (Mark::Good, format!("passes as it was sent: {}", harmless(sent, 128)))
+        } else {
+            let came = harmless(&request.path, 128);
+            (
+                Mark::Bad,
+                format!(
+                    "was sent as {} and came as {came}: the policy's routes and paths are of what comes",
+                    harmless(sent, 128)
+                ),
+            )
+        };
+        self.tell(mark, "path", words);
     }
 
     fn names(&mut self, request: &Request) {
@@ -156,9 +180,19 @@ impl<'e> Examination<'e> {
         }
     }
 
-    fn address(&mut self, request: &Request, ip: Option<IpAddr>, peer: Option<IpAddr>, own: IpAddr) {
+    /// `is_direct`: nothing may be in between, since the URL leads to the server's own port.
+    fn address(&mut self, request: &Request, ip: Option<IpAddr>, peer: Option<IpAddr>, own: IpAddr, is_direct: bool) {
         let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
         let own = own.to_canonical();
+        let last_hop = || request.header("x-forwarded-for")?.rsplit(',').next()?.trim().parse::<IpAddr>().ok();
+        if ip == spoofed && self.policy.trusted_proxies.trusts(Some(own)) && last_hop() == Some(own) {
+            // Whoever is no trusted proxy is the rightmost hop that counts.
+            let words = format!(
+                "the proxy appends {own} to X-Forwarded-For. This machine is itself one of trusted_proxies, so what it claims \
+                 is believed; of a client elsewhere it is not"
+            );
+            return self.tell(Mark::Note, "address", words);
+        }
         if ip == spoofed {
             let words = format!(
                 "a client's own X-Forwarded-For is believed ({SPOOFED}): the proxy has to set the header, not to pass it on"
@@ -170,7 +204,12 @@ impl<'e> Examination<'e> {
             self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
         let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
-        if ip == Some(own) && (is_believed || peer == Some(own)) {
+        let is_told = request.header("x-forwarded-for").is_some() || request.header("forwarded").is_some();
+        if is_believed && !is_told && !is_direct && !self.policy.proxy_protocol {
+            let words = "the proxy tells no address of the client: it has to set X-Forwarded-For, or all clients count as the proxy";
+            return self.tell(Mark::Bad, "address", words);
+        }
+        if ip == Some(own) && (is_believed || is_direct || self.policy.proxy_protocol) {
             return self.tell(
                 Mark::Good,
                 "address",
@@ -193,6 +232,20 @@ impl<'e> Examination<'e> {
                 shown(ip)
             ),
         );
+    }
+
+    fn subprotocol(&mut self, request: &Request, answer: &Answer) {
+        let is_ours = |value: Option<&str>| value.is_some_and(|value| value.contains(SUBPROTOCOL));
+        let (mark, words) =
+            match (is_ours(request.header("sec-websocket-protocol")), is_ours(answer.header("sec-websocket-protocol")))
+            {
+                (true, true) => (Mark::Good, "the offer and its answer pass"),
+                (false, _) => (Mark::Bad, "the offer does not pass: neither do tokens of the source \"subprotocol\""),
+                (true, false) => {
+                    (Mark::Bad, "the offer passes, and its answer does not: browsers close the connection")
+                }
+            };
+        self.tell(mark, "subprotocol", words);
     }
 
     fn compression(&mut self, request: &Request, answer: &Answer) {
@@ -249,13 +302,7 @@ impl<'e> Examination<'e> {
         }
     }
 
-    fn close_codes(
-        &mut self,
-        mut one: Client,
-        server: &StandIn,
-        conn: wsguard::ConnectionId,
-        nonce: &str,
-    ) -> Result<(), Failure> {
+    fn close_codes(&mut self, mut one: Client, server: &StandIn, conn: wsguard::ConnectionId, nonce: &str) {
         let _ = server.handle.conn(conn).close(4001, "doctor");
         let from_server = loop {
             match one.frame(&mut 0, PATIENCE) {
@@ -270,13 +317,9 @@ impl<'e> Examination<'e> {
         drop(one);
         let _ = server.see(PATIENCE, |seen| matches!(seen, Seen::Close { .. }).then_some(()));
         server.forget();
-        let (mut two, answer) = self.open(nonce)?;
-        let from_client = if answer.status == 101 {
-            let _ = two.send(client::CLOSE, &4002_u16.to_be_bytes());
-            server.see(PATIENCE, |seen| if let Seen::Close { code } = seen { Some(code) } else { None })
-        } else {
-            None
-        };
+        let Some(mut two) = self.again(nonce, "close") else { return };
+        let _ = two.send(client::CLOSE, &4002_u16.to_be_bytes());
+        let from_client = server.see(PATIENCE, |seen| if let Seen::Close { code } = seen { Some(code) } else { None });
         match (from_server, from_client) {
             (Some(4001), Some(4002)) => self.tell(Mark::Good, "close", "codes pass both ways"),
             (server, client) => self.tell(
@@ -285,49 +328,70 @@ impl<'e> Examination<'e> {
                 format!("4001 of the server came as {server:?}, 4002 of the client as {client:?}"),
             ),
         }
-        Ok(())
+    }
+
+    /// A further connection; that there is none is something to mend.
+    fn again(&mut self, nonce: &str, about: &'static str) -> Option<Client> {
+        let why = match self.open(nonce) {
+            Ok((client, answer)) if answer.status == 101 => return Some(client),
+            Ok((_, answer)) => format!("it was answered {}", answer.status),
+            Err(error) => error.to_string(),
+        };
+        self.tell(Mark::Bad, about, format!("a further connection does not open: {why}"));
+        None
     }
 
     /// A connection on which nothing is sent at all: the server's pings are what keeps a real one alive.
-    fn silent(&mut self, nonce: &str) -> Result<(), Failure> {
-        let (mut client, answer) = self.open(nonce)?;
+    fn silent(&mut self, nonce: &str) {
+        let Some(mut client) = self.again(nonce, "silence") else { return };
         let start = Instant::now();
-        let came = if answer.status == 101 {
-            client.frame(&mut 0, self.silence)
-        } else {
-            Err(std::io::Error::other("no upgrade"))
+        let cut = loop {
+            match client.frame(&mut 0, self.silence.saturating_sub(start.elapsed())) {
+                Ok((client::CLOSE, _)) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != std::io::ErrorKind::TimedOut,
+            }
         };
-        let (after, ping) = (start.elapsed(), self.policy.ping_interval_ms);
-        match came {
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                self.tell(
-                    Mark::Good,
-                    "silence",
-                    format!(
-                        "a silent connection lives for {} s, and the server pings every {ping} ms",
-                        self.silence.as_secs()
-                    ),
-                );
-            }
-            _ if ping != 0 && after > Duration::from_millis(ping.saturating_mul(2)) => {
-                self.tell(
-                    Mark::Good,
-                    "silence",
-                    format!(
-                        "a silent connection is cut after {} s; the server pings every {ping} ms, which prevents that",
-                        after.as_secs()
-                    ),
-                );
-            }
-            _ => {
-                let words = format!(
-                    "a silent connection is cut after {} s, and the server pings every {ping} ms: less often than half of that",
-                    after.as_secs()
-                );
-                self.tell(Mark::Bad, "silence", words);
-            }
+        let lived = if cut { start.elapsed() } else { self.silence };
+        let (mark, words) = silence(lived, cut, self.policy.ping_interval_ms);
+        self.tell(mark, "silence", words);
+    }
+}
+
+/// What a silent connection's life says: whether the server's pings come often enough.
+fn silence(lived: Duration, cut: bool, ping_ms: u64) -> (Mark, String) {
+    let (lived_s, needed) = (lived.as_secs(), Duration::from_millis(ping_ms.saturating_mul(2)));
+    match (cut, ping_ms) {
+        (true, 0) => (Mark::Bad, format!("a silent connection is cut after {lived_s} s, and the server never pings")),
+        (true, ping) if lived > needed => (
+            Mark::Good,
+            format!(
+                "a silent connection is cut after {lived_s} s; the server pings every {ping} ms, which prevents that"
+            ),
+        ),
+        (true, ping) => (
+            Mark::Bad,
+            format!(
+                "a silent connection is cut after {lived_s} s, and the server pings every {ping} ms: less often than half of that"
+            ),
+        ),
+        (false, 0) => (
+            Mark::Note,
+            format!(
+                "a silent connection lives for {lived_s} s; what ends it later ends quiet clients: the server never pings"
+            ),
+        ),
+        (false, ping) if lived >= needed => {
+            (Mark::Good, format!("a silent connection lives for {lived_s} s, and the server pings every {ping} ms"))
         }
-        Ok(())
+        (false, ping) => {
+            let longer = needed.as_millis().div_ceil(1000) + 1;
+            let words = format!(
+                "a silent connection lives for {lived_s} s, which says little: the server pings every {ping} ms; \
+                 --silence {longer}s would tell"
+            );
+            (Mark::Note, words)
+        }
     }
 }
 
@@ -343,4 +407,19 @@ pub(super) fn text(target: &Target, found: &[Found], paint: Paint) -> String {
         let _ = writeln!(text, "  {mark} {:<12} {}", one.about, one.words);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_judged_beside_the_pings() {
+        let of = |seconds, cut, ping| silence(Duration::from_secs(seconds), cut, ping).0;
+        assert_eq!((of(60, true, 20_000), of(30, true, 20_000)), (Mark::Good, Mark::Bad));
+        // A wait that is shorter than two pings has shown nothing.
+        assert_eq!((of(41, false, 20_000), of(5, false, 20_000)), (Mark::Good, Mark::Note));
+        assert_eq!((of(60, false, 0), of(60, true, 0)), (Mark::Note, Mark::Bad));
+        assert!(silence(Duration::from_secs(5), false, 20_000).1.ends_with("--silence 41s would tell"));
+    }
 }

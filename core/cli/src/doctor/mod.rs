@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::moments::span;
 use crate::outcome::{Ended, Failure, Outcome};
 use crate::policy::{Read, Source};
-use crate::reach::{Responsible, Target};
+use crate::reach::{self, Responsible, Target};
 use crate::terminal::{self, Paint};
 use examine::{Examination, Mark};
 use plan::{Front, Plan, quoted};
@@ -92,13 +92,24 @@ pub(crate) fn run(args: &Args) -> Ended {
         return examine(args, &read, url);
     }
     let tls = if args.plain { None } else { Some((quoted(&args.certificate)?, quoted(&args.key)?)) };
-    let front = Front { bind: quoted(&args.bind)?, tls };
+    let front = Front { bind: bind(&args.bind)?, tls };
     let plan = Plan::new(args.source.name(), &read, args.upstream.as_deref(), front)?;
     terminal::print(&writers::write(&plan, args.proxy)?)?;
     Ok(if plan.wanted.is_empty() { Outcome::Well } else { Outcome::Found })
 }
 
+/// `PORT` or `ADDRESS:PORT`.
+fn bind(text: &str) -> Result<String, Failure> {
+    let is_port =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|port: u16| port > 0);
+    let is_bind = is_port(text) || reach::split_port(text).is_some_and(|(_, port)| port.is_some());
+    if is_bind { quoted(text) } else { Err(Failure::new("--bind: expected PORT, ADDRESS:PORT or [ADDRESS]:PORT")) }
+}
+
 fn examine(args: &Args, read: &Read, url: &str) -> Ended {
+    if args.silence > MAX_SILENCE_S {
+        return Err(Failure::new(format!("--silence: {} s are more than {MAX_SILENCE_S}", args.silence)));
+    }
     let target = Target::parse(url)?;
     let addresses = target.resolve(&args.responsible)?;
     let resolved = read.set.resolve(target.path.split('?').next().unwrap_or_default());
@@ -109,7 +120,7 @@ fn examine(args: &Args, read: &Read, url: &str) -> Ended {
     }
     let mut way = Examination::new(target.clone(), addresses, policy, origin(args, read)?);
     way.authorities = args.ca.as_deref();
-    way.silence = Duration::from_secs(args.silence.min(MAX_SILENCE_S));
+    way.silence = Duration::from_secs(args.silence);
     let nonce = examine::nonce()?;
     let server = stand_in::StandIn::start(options, nonce.clone())?;
     terminal::complain(&format!("wsguard: stands in for the server on {}", server.address));

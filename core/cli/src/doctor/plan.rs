@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
+use serde_json::Map;
 use wsguard::binding::Policy;
 
+use crate::check::Scope;
 use crate::outcome::Failure;
 use crate::policy::{Read, by_path};
+use crate::reach::host_of;
+use crate::terminal::harmless;
 
 /// Where the server listens, for the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +36,18 @@ pub(super) struct Plan {
     pub(super) policy: String,
     pub(super) upstream: Upstream,
     pub(super) front: Front,
+    /// The names that clients ask for, as far as the policy tells.
     pub(super) names: Vec<String>,
+    /// Clients may ask for other names as well: `hosts` is not stated.
+    pub(super) any_name: bool,
     /// The paths that are served, as regular expressions without anchors; empty: every path.
     pub(super) paths: Vec<String>,
     /// How long the proxy has to let a connection be silent, in seconds.
     pub(super) silence_s: u64,
     /// The largest request line and headers.
     pub(super) head_bytes: usize,
+    /// How long a handshake may take, in seconds.
+    pub(super) handshake_s: u64,
     pub(super) proxy_protocol: bool,
     /// The server does TLS itself.
     pub(super) upstream_tls: bool,
@@ -48,6 +57,9 @@ pub(super) struct Plan {
     pub(super) notes: Vec<String>,
 }
 
+/// The longest regular expression, in bytes.
+const MAX_PATTERN: usize = 1500;
+
 /// Room for a ping that is late, and for its pong.
 const PINGS_PER_SILENCE: u64 = 3;
 
@@ -56,13 +68,18 @@ impl Plan {
     /// The policy does not say where the server will listen.
     pub(super) fn new(policy: String, read: &Read, upstream: Option<&str>, front: Front) -> Result<Self, Failure> {
         let top = &*read.set.top;
+        let policies = by_path(&read.set);
+        let empty = Map::new();
+        let scopes = Scope::all(read.stated.as_object().unwrap_or(&empty));
         let upstream = upstream_of(upstream.unwrap_or(&read.options.listen))?;
         let mut plan = Self {
             policy,
-            names: names(read),
+            names: names(&scopes),
+            any_name: scopes.iter().any(|scope| scope.list("hosts").is_none()),
             paths: paths(read),
             silence_s: 60,
-            head_bytes: by_path(&read.set).iter().map(|policy| policy.max_head_bytes).max().unwrap_or(16_384),
+            head_bytes: policies.iter().map(|policy| policy.max_head_bytes).max().unwrap_or(16_384),
+            handshake_s: policies.iter().map(|policy| policy.handshake_timeout_ms.div_ceil(1000)).max().unwrap_or(5),
             proxy_protocol: top.proxy_protocol,
             upstream_tls: top.tls.is_some(),
             wanted: Vec::new(),
@@ -70,14 +87,38 @@ impl Plan {
             upstream,
             front,
         };
-        plan.silence(&by_path(&read.set));
+        plan.silence(&policies);
         plan.trust(top);
-        if plan.upstream_tls && !plan.proxy_protocol {
-            plan.notes.push(
+        plan.tls(top);
+        Ok(plan)
+    }
+
+    /// Who does TLS, and what that means for certificates and addresses.
+    fn tls(&mut self, top: &Policy) {
+        if self.proxy_protocol {
+            if self.upstream_tls {
+                self.notes.push("TLS passes through to the server, which has the certificate".into());
+            }
+            return;
+        }
+        if top.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {
+            self.wanted.push(
+                "\"proxy_protocol\": true, so that TLS passes through (nginx, HAProxy): clients show the certificates of \
+                 tls.client_ca to whoever ends TLS, and the proxy has none to show to the server"
+                    .into(),
+            );
+        } else if self.upstream_tls {
+            self.notes.push(
                 "the server does TLS itself: the proxy speaks TLS to it, and does not check its certificate".into(),
             );
         }
-        Ok(plan)
+        if self.front.tls.is_none() {
+            self.notes.push(
+                "without TLS here, another proxy may stand before this one: then all clients count as that one, unless this one \
+                 appends to X-Forwarded-For what it now sets, and trusted_proxies has that one as well"
+                    .into(),
+            );
+        }
     }
 
     /// How long a quiet connection is silent: between the server's pings, or for ever.
@@ -104,7 +145,7 @@ impl Plan {
     fn trust(&mut self, top: &Policy) {
         let (peer, entry) = match &self.upstream {
             Upstream::Unix(_) => (None, "unix".to_owned()),
-            Upstream::Tcp(address) => match host(address).parse::<IpAddr>() {
+            Upstream::Tcp(address) => match host_of(address).parse::<IpAddr>() {
                 Ok(ip) if ip.is_loopback() => (Some(ip), ip.to_string()),
                 _ => {
                     if top.trusted_proxies.is_empty() {
@@ -113,7 +154,7 @@ impl Plan {
                                 .into(),
                         );
                     } else {
-                        let trusted = top.trusted_proxies.describe();
+                        let trusted = harmless(&top.trusted_proxies.describe(), 200);
                         self.notes.push(format!("the server believes {trusted} alone: the proxy has to be among them"));
                     }
                     return;
@@ -133,19 +174,25 @@ impl Plan {
         lines.iter().fold(String::new(), |head, line| head + mark + " " + line + "\n")
     }
 
-    /// One regular expression for all paths; `None`: every path.
-    pub(super) fn path_pattern(&self) -> Option<String> {
-        (!self.paths.is_empty()).then(|| format!("^({})$", self.paths.join("|")))
+    /// Regular expressions of which one fits each path that is served; none: every path. Each is short enough for a line of a
+    /// configuration: nginx reads 4096 bytes, `HAProxy` 2048.
+    pub(super) fn path_patterns(&self) -> Vec<String> {
+        let mut patterns: Vec<String> = Vec::new();
+        for path in &self.paths {
+            match patterns.last_mut() {
+                Some(last) if last.len() + path.len() < MAX_PATTERN => {
+                    last.push('|');
+                    last.push_str(path);
+                }
+                _ => patterns.push(path.clone()),
+            }
+        }
+        patterns.iter().map(|paths| format!("^({paths})$")).collect()
     }
 }
 
 fn in_route(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("on the route {path} ") }
-}
-
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
+    if path.is_empty() { String::new() } else { format!("on the route {} ", harmless(path, 128)) }
 }
 
 /// Where a proxy on the same machine finds what listens there.
@@ -159,7 +206,7 @@ fn upstream_of(listen: &str) -> Result<Upstream, Failure> {
             "the policy does not say where the server will be (listen: {listen:?}): --upstream HOST:PORT"
         )));
     }
-    let address = match host(listen) {
+    let address = match host_of(listen) {
         "0.0.0.0" => format!("127.0.0.1:{port}"),
         "::" => format!("[::1]:{port}"),
         _ => quoted(listen)?,
@@ -173,36 +220,40 @@ pub(super) fn quoted(text: &str) -> Result<String, Failure> {
     if !text.is_empty() && text.bytes().all(is_plain) {
         return Ok(text.to_owned());
     }
-    let shown = crate::terminal::harmless(text, 64);
+    let shown = harmless(text, 64);
     Err(Failure::new(format!("{shown:?} cannot be written into a configuration: letters, digits and -._~/:[]@* can")))
 }
 
-/// The names that clients ask for: of `hosts`, else of the origins.
-fn names(read: &Read) -> Vec<String> {
-    let hosts = read.options.hosts.iter().flatten();
-    let origins = read
-        .options
-        .origins
-        .iter()
-        .flatten()
-        .filter_map(|origin| origin.split_once("://").map(|(_, rest)| rest.to_owned()));
-    let mut names: Vec<String> = hosts.cloned().collect();
-    if names.is_empty() {
-        names.extend(origins);
-    }
-    let name = |name: &String| {
-        let name = if name.starts_with('[') { name.as_str() } else { name.split(':').next().unwrap_or_default() };
-        quoted(name).ok().filter(|name| !name.contains('*') && name.parse::<IpAddr>().is_err())
+/// The names that clients ask for: of all `hosts`, else of the origins on the web. Each once: two sites of one name are an error to
+/// Caddy.
+fn names(scopes: &[Scope<'_>]) -> Vec<String> {
+    let of_origin = |origin: &String| match origin.split_once("://") {
+        Some((scheme, rest)) if scheme.to_ascii_lowercase().starts_with("http") => Some(rest.to_owned()),
+        _ => None,
     };
-    let mut names: Vec<String> = names.iter().filter_map(name).collect();
-    names.dedup();
-    if names.is_empty() {
-        names.push("app.example.com".to_owned());
+    let listed = |option: &str| {
+        let stating = scopes.iter().filter(|scope| scope.states(option));
+        stating.filter_map(|scope| scope.list(option)).flatten().collect::<Vec<_>>()
+    };
+    let hosts = listed("hosts");
+    let all = if hosts.is_empty() { listed("origins").iter().filter_map(of_origin).collect() } else { hosts };
+    let mut names: Vec<String> = Vec::new();
+    for name in all.iter().filter_map(|authority| name(host_of(authority))) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     names
 }
 
-/// The paths of `paths` and `routes` as regular expressions; a parameter is one segment.
+/// A host as configurations write it; `None`: none that they could have.
+fn name(host: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    quoted(&host).ok().filter(|host| !host.contains('*'))
+}
+
+/// The paths of `paths` and `routes` as regular expressions.
 fn paths(read: &Read) -> Vec<String> {
     let listed = read.options.paths.iter().flatten().chain(read.options.routes.keys());
     let mut paths: Vec<String> =
@@ -212,9 +263,11 @@ fn paths(read: &Read) -> Vec<String> {
     paths
 }
 
+/// A segment as a regular expression. nginx and Caddy compare a path when it is decoded, `HAProxy` as it came: where the two may
+/// differ, for a parameter and for encoded text, anything fits, and the server, which compares again, answers 404.
 fn segment(segment: &str) -> String {
-    if segment.starts_with('{') && segment.ends_with('}') {
-        return "[^/]+".to_owned();
+    if segment.contains(['{', '%']) || !segment.is_ascii() {
+        return ".+".to_owned();
     }
     // What is no letter of a plain path stands for any one letter: nothing of a policy is syntax of a proxy.
     let letter = |letter: char| match letter {
@@ -277,8 +330,40 @@ mod tests {
 
     #[test]
     fn nothing_of_a_policy_is_syntax_of_a_proxy() {
-        let plan = plan(&json!({"paths": ["/a.b", "/room/{name}", "/x%3By"]})).unwrap();
-        assert_eq!(plan.path_pattern().unwrap(), r"^(/a\.b|/room/[^/]+|/x.3By)$");
+        let plan = plan(&json!({"paths": ["/a.b", "/room/{name}", "/x%3By", "/a;b"]})).unwrap();
+        assert_eq!(plan.path_patterns(), [r"^(/.+|/a.b|/a\.b|/room/.+)$"]);
         assert_eq!(plan.names, ["app.example"]);
+    }
+
+    #[test]
+    fn many_paths_are_several_lines() {
+        let paths: Vec<String> = (0..500).map(|number| format!("/some/path/{number}")).collect();
+        let patterns = plan(&json!({"paths": paths})).unwrap().path_patterns();
+        assert!(patterns.len() > 3 && patterns.iter().all(|pattern| pattern.len() < 1600), "{}", patterns.len());
+        assert_eq!(patterns.join("|").matches("/some/path/").count(), 500);
+    }
+
+    #[test]
+    fn names_are_those_of_hosts_or_of_origins() {
+        let of = |more: Value| plan(&more).map(|plan| (plan.names.join(" "), plan.any_name)).unwrap();
+        let hosts = json!(["a.example:443", "b.example", "A.example:8443", "127.0.0.1", "[::1]:80"]);
+        assert_eq!(of(json!({"hosts": hosts})), ("a.example b.example 127.0.0.1 [::1]".into(), false));
+        let route = json!({"hosts": ["a.example"], "routes": {"/x": {"hosts": ["x.example"]}}});
+        assert_eq!(of(route), ("a.example x.example".into(), false));
+        let odd = ["https://*.a.example", "http://localhost:*", "chrome-extension://abc", "null", "http://[::1]:3000"];
+        assert_eq!(of(json!({"origins": odd})), ("localhost [::1]".into(), true));
+    }
+
+    #[test]
+    fn who_ends_tls_sees_the_certificates_of_clients() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let tls = json!({"cert": cert, "key": key, "client_ca": cert});
+        let proxies = json!(["127.0.0.1"]);
+        let with = |proxy_protocol: bool| {
+            plan(&json!({"tls": tls, "trusted_proxies": proxies, "proxy_protocol": proxy_protocol})).unwrap().wanted
+        };
+        assert!(with(false).join(" ").contains("\"proxy_protocol\": true"), "{:?}", with(false));
+        assert!(with(true).is_empty());
     }
 }

@@ -14,6 +14,9 @@ use wsguard::{ConnectionId, Decision, Event, Handle, Next, Options, Server};
 use crate::outcome::Failure;
 use crate::policy::with_code;
 
+/// What the doctor's handshake offers.
+pub(super) const SUBPROTOCOL: &str = "wsguard.doctor";
+
 /// What the server saw.
 #[derive(Debug)]
 pub(super) enum Seen {
@@ -39,6 +42,8 @@ pub(super) enum Seen {
 /// A handshake as it came.
 #[derive(Debug)]
 pub(super) struct Request {
+    /// Without the query.
+    pub(super) path: String,
     headers: Vec<(String, String)>,
 }
 
@@ -126,6 +131,7 @@ fn lenient(given: Options) -> Options {
     options.dangerously_allow_plaintext = given.dangerously_allow_plaintext;
     options.max_head_bytes = given.max_head_bytes;
     options.compression = Some(Compression::default());
+    options.subprotocols = vec![SUBPROTOCOL.to_owned()];
     options.threads = 1;
     // The pings are the doctor's.
     options.ping_interval_ms = 0;
@@ -139,7 +145,8 @@ fn look(event: &Event<'_>, handle: &Handle, nonce: &str) -> Option<Seen> {
             let is_ours = upgrade.request.query.as_deref().is_some_and(|query| query.contains(nonce));
             let decision = if is_ours { Decision::accept("doctor") } else { Decision::reject(401) };
             let _ = handle.answer(upgrade.ticket, decision);
-            is_ours.then(|| Seen::Request(Box::new(Request { headers: upgrade.request.headers.clone() })))
+            let request = || Request { path: upgrade.request.path.clone(), headers: upgrade.request.headers.clone() };
+            is_ours.then(|| Seen::Request(Box::new(request())))
         }
         Event::Open(open) => Some(Seen::Open { conn: open.conn, ip: open.ip, peer: open.peer.map(|peer| peer.ip()) }),
         Event::Text(conn, text) => {

@@ -1,5 +1,7 @@
 //! The configurations of proxies. tests/proxy runs each of them, on the real proxy.
 
+use std::fmt::Write as _;
+
 use super::plan::{Plan, Upstream};
 use crate::outcome::Failure;
 
@@ -51,34 +53,67 @@ fn nginx_tls(plan: &Plan) -> (String, String) {
     }
 }
 
+/// A name for the upstream: those of several policies are in one nginx.
+fn upstream_name(plan: &Plan) -> String {
+    let address = nginx_address(plan);
+    let name: Vec<&str> =
+        address.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    format!("wsguard_{}", name.join("_"))
+}
+
+/// What stands beside names that nobody has stated.
+fn guess(plan: &Plan) -> &'static str {
+    if plan.any_name { "    # The policy has no hosts: these are the names of its origins.\n" } else { "" }
+}
+
+/// A table of names has places of 64 bytes, and room for some hundred. What is larger has to be said, outside of `server`.
+fn nginx_names(plan: &Plan) -> (String, String) {
+    let longest = plan.names.iter().map(String::len).max().unwrap_or_default();
+    let mut tables = String::new();
+    if longest > 40 {
+        let _ = writeln!(tables, "server_names_hash_bucket_size {};", (longest + 32).next_power_of_two());
+    }
+    if plan.names.len() > 100 {
+        let _ = writeln!(tables, "server_names_hash_max_size {};", (plan.names.len() * 16).next_power_of_two());
+    }
+    // `_` is nobody's name: the server is for whatever else nobody is.
+    let names = if plan.names.is_empty() { "_".to_owned() } else { plan.names.join("\n        ") };
+    (tables, names)
+}
+
 fn nginx(plan: &Plan) -> String {
     let (ssl, certificate) = nginx_tls(plan);
+    let (upstream, (tables, names)) = (upstream_name(plan), nginx_names(plan));
     let scheme = if plan.upstream_tls { "https" } else { "http" };
-    let pass = format!("proxy_pass {scheme}://wsguard;");
-    let locations = match plan.path_pattern() {
-        Some(pattern) => format!(
-            "    location ~ \"{pattern}\" {{\n        {pass}\n    }}\n    location / {{\n        return 404;\n    }}\n"
-        ),
-        None => format!("    location / {{\n        {pass}\n    }}\n"),
-    };
+    let pass = format!("proxy_pass {scheme}://{upstream};");
+    let mut locations = String::new();
+    for pattern in plan.path_patterns() {
+        let _ = write!(locations, "    location ~ \"{pattern}\" {{\n        {pass}\n    }}\n");
+    }
+    if locations.is_empty() {
+        let _ = write!(locations, "    location / {{\n        {pass}\n    }}\n");
+    } else {
+        locations.push_str("    location / {\n        return 404;\n    }\n");
+    }
     format!(
         "{head}# Inside of http {{ }}: a file in conf.d.
 map $http_upgrade $connection_upgrade {{
     default upgrade;
     \"\" \"\";
 }}
-upstream wsguard {{
+upstream {upstream} {{
     # A refused upgrade is no sign of a dead server.
     server {address} max_fails=0;
     keepalive 8;
 }}
-server {{
+{tables}server {{
     listen {bind}{ssl};
-    server_name {names};
-{certificate}    # The policy's max_head_bytes.
+{guess}    server_name {names};
+{certificate}    # The policy's max_head_bytes, and handshake_timeout_ms.
     large_client_header_buffers 4 {head_bytes};
+    client_header_timeout {handshake}s;
     proxy_http_version 1.1;
-    proxy_buffering off;
+{versions}    proxy_buffering off;
     # What the client asked for: `Origin` passes by itself.
     proxy_set_header Host $http_host;
     proxy_set_header Upgrade $http_upgrade;
@@ -93,9 +128,12 @@ server {{
 ",
         head = plan.head("#", "nginx"),
         address = nginx_address(plan),
+        // nginx before 1.23.4 speaks no TLS 1.3 to an upstream by itself.
+        versions = if plan.upstream_tls { "    proxy_ssl_protocols TLSv1.2 TLSv1.3;\n" } else { "" },
+        guess = guess(plan),
         bind = plan.front.bind,
-        names = plan.names.join(" "),
         head_bytes = plan.head_bytes,
+        handshake = plan.handshake_s,
         silence = plan.silence_s,
     )
 }
@@ -141,9 +179,13 @@ fn haproxy_server(plan: &Plan) -> String {
 }
 
 fn haproxy(plan: &Plan) -> String {
-    let paths = plan.path_pattern().map_or_else(String::new, |pattern| {
-        format!("    acl is_served path -m reg '{pattern}'\n    http-request deny deny_status 404 unless is_served\n")
-    });
+    let mut paths = String::new();
+    for pattern in plan.path_patterns() {
+        let _ = writeln!(paths, "    acl is_served path -m reg '{pattern}'");
+    }
+    if !paths.is_empty() {
+        paths += "    http-request deny deny_status 404 unless is_served\n";
+    }
     format!(
         "{head}global
     # The policy's max_head_bytes, and room for what is added.
@@ -153,7 +195,9 @@ defaults
     mode http
     timeout connect 5s
     timeout client 30s
-    timeout server 30s
+    # The policy's handshake_timeout_ms; the server's own answer to it comes first.
+    timeout http-request {handshake}s
+    timeout server {answer}s
     # Longer than the server is ever silent: it sends pings.
     timeout tunnel {silence}s
 
@@ -169,6 +213,8 @@ backend wsguard
 ",
         head = plan.head("#", "HAProxy"),
         bufsize = (plan.head_bytes + 2048).max(16_384),
+        handshake = plan.handshake_s,
+        answer = (plan.handshake_s + 5).max(30),
         silence = plan.silence_s,
         bind = haproxy_bind(plan),
         server = haproxy_server(plan),
@@ -207,29 +253,30 @@ fn caddy(plan: &Plan) -> String {
         Upstream::Tcp(address) => address.clone(),
         Upstream::Unix(path) => format!("unix/{path}"),
     };
-    let (site, bind) = match plan.front.bind.rsplit_once(':') {
-        Some((host, port)) => (format!(":{port}"), format!("    bind {host}\n")),
-        None if plan.front.tls.is_none() => (
-            plan.names.iter().map(|name| format!("http://{name}:{}", plan.front.bind)).collect::<Vec<_>>().join(", "),
-            String::new(),
-        ),
-        None => (
-            plan.names.iter().map(|name| format!("{name}:{}", plan.front.bind)).collect::<Vec<_>>().join(", "),
-            String::new(),
-        ),
+    let (bind, port) = match plan.front.bind.rsplit_once(':') {
+        Some((host, port)) => (format!("    bind {}\n", host.trim_start_matches('[').trim_end_matches(']')), port),
+        None => (String::new(), plan.front.bind.as_str()),
+    };
+    // Where the policy has no `hosts`, any name is served: a site with names would answer others with an empty 200.
+    let scheme = if plan.front.tls.is_none() { "http://" } else { "" };
+    let site = if plan.any_name || plan.names.is_empty() {
+        format!("{scheme}:{port}")
+    } else {
+        plan.names.iter().map(|name| format!("{scheme}{name}:{port}")).collect::<Vec<_>>().join(", ")
     };
     let tls =
         plan.front.tls.as_ref().map_or_else(String::new, |(certificate, key)| format!("    tls {certificate} {key}\n"));
-    let (open, close) = match plan.path_pattern() {
+    let (open, close) = match plan.path_patterns().as_slice() {
+        [] => ("    handle {\n".to_owned(), "    }\n"),
         // In handles: by itself `respond` would come first, wherever it stands.
-        Some(pattern) => (
-            format!("    @served path_regexp \"{pattern}\"\n    handle @served {{\n"),
+        patterns => (
+            format!("    @served path_regexp \"{}\"\n    handle @served {{\n", patterns.join("|")),
             "    }\n    handle {\n        respond 404\n    }\n",
         ),
-        None => ("    handle {\n".to_owned(), "    }\n"),
     };
     let transport = if plan.upstream_tls {
-        "            transport http {\n                tls_insecure_skip_verify\n            }\n"
+        // Caddy from 2.11 on would write the server's address into it.
+        "            header_up Host {http.request.hostport}\n            transport http {\n                tls_insecure_skip_verify\n            }\n"
     } else {
         ""
     };
@@ -257,30 +304,45 @@ fn apache(plan: &Plan) -> Result<String, Failure> {
         format!("    SSLEngine on\n    SSLCertificateFile {certificate}\n    SSLCertificateKeyFile {key}\n")
     });
     let upstream_tls = if plan.upstream_tls {
-        "    SSLProxyEngine on\n    SSLProxyVerify none\n    SSLProxyCheckPeerName off\n"
+        "    SSLProxyEngine on\n    SSLProxyVerify none\n    SSLProxyCheckPeerName off\n    SSLProxyCheckPeerExpire off\n"
     } else {
         ""
     };
+    // ports.conf of Debian and its like has these two, and a second one for a port is an error.
+    let listen = match plan.front.bind.as_str() {
+        "80" | "443" => "Listen as in Debian's ports.conf.".to_owned(),
+        bind => format!("with Listen {bind} beside it."),
+    };
+    // Apache takes no IPv6 address for a name.
+    let mut names = plan.names.iter().filter(|name| !name.starts_with('['));
+    let mut names_text = names.next().map_or_else(String::new, |name| format!("    ServerName {name}\n"));
+    names_text.extend(names.map(|name| format!("    ServerAlias {name}\n")));
     Ok(format!(
-        "{head}# Since 2.4.47, with mod_proxy, mod_proxy_http, mod_headers{and_ssl}.
+        "{head}# Since 2.4.47, with mod_proxy, mod_proxy_http, mod_headers{and_ssl}; {listen}
 <VirtualHost {bind}>
-    ServerName {name}
-{tls}{upstream_tls}    # The policy's max_head_bytes.
+{names}{tls}{upstream_tls}    # The policy's max_head_bytes.
     LimitRequestFieldSize {head_bytes}
+    <IfModule mod_reqtimeout.c>
+        # Its handshake_timeout_ms.
+        RequestReadTimeout header={handshake}
+    </IfModule>
     # What the client says of its own address counts for nothing: mod_proxy writes X-Forwarded-For anew.
     RequestHeader unset Forwarded
     RequestHeader unset X-Forwarded-For
     ProxyPreserveHost On
     # Longer than the server is ever silent: it sends pings.
     Timeout {silence}
-    # The server itself answers 404 where the policy serves no path.
-    ProxyPass \"/\" \"{scheme}://{address}/\" upgrade=websocket
+    # The server itself answers 404 where the policy serves no path, and sees each as it came.
+    AllowEncodedSlashes NoDecode
+    # A server that was away is asked again at once.
+    ProxyPass \"/\" \"{scheme}://{address}/\" upgrade=websocket retry=0 nocanon
 </VirtualHost>
 ",
         head = plan.head("#", "Apache"),
+        names = guess(plan).to_owned() + &names_text,
         and_ssl = if plan.front.tls.is_some() { " and mod_ssl" } else { "" },
-        name = plan.names[0],
         head_bytes = plan.head_bytes,
+        handshake = plan.handshake_s,
         silence = plan.silence_s,
     ))
 }

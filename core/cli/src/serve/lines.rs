@@ -46,6 +46,11 @@ impl Line {
         }
     }
 
+    /// Lines that came faster than they could be written.
+    pub(super) fn left_out(lines: u64) -> Self {
+        Self::new("left_out").with("lines", lines)
+    }
+
     /// What an event says; `None`: it says nothing to people.
     pub(super) fn of(event: &Event<'_>, style: Style) -> Option<Self> {
         match event {
@@ -163,6 +168,9 @@ mod tests {
         let json = line.written("t", Style { as_json: true, ..Style::default() });
         let read: Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&read["type"], &read["bytes"], json.lines().count()), (&json!("text"), &json!(7), 1));
+        // Who reads JSON line by line reads this as well.
+        let left_out = Line::left_out(3).written("t", Style { as_json: true, ..Style::default() });
+        assert_eq!(serde_json::from_str::<Value>(&left_out).unwrap()["lines"], 3);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(options).map_err(|error| Failure::new(format!("{name}: {}", with_code(&error))))?;
-        let echo = Echo { args, style, out: Out::start()?, handle: server.handle() };
+        let echo = Echo { args, style, out: Out::start(move |lost| now(&Line::left_out(lost), style))?, handle: server.handle() };
         for address in server.addresses() {
             echo.say(&Line::new("listens").with("address", address.as_str()).with("policy", name.as_str()));
         }
@@ -144,8 +144,14 @@ impl Echo<'_> {
     }
 
     fn reload(&self) {
-        let reloaded = options(self.args)
-            .and_then(|options| self.handle.reload(options).map_err(|error| Failure::new(with_code(&error))));
+        let again = if self.args.source.is_stdin() {
+            // What was on it is gone, and a terminal would be waited for.
+            Err(Failure::new("standard input was read at the start: give a file to have it read again"))
+        } else {
+            options(self.args)
+        };
+        let reloaded =
+            again.and_then(|options| self.handle.reload(options).map_err(|error| Failure::new(with_code(&error))));
         match reloaded {
             Ok(generation) => self.say(&Line::new("reloaded").with("generation", generation)),
             Err(error) => self.say(&Line::new("error").with("detail", Value::from(error.to_string()))),
@@ -153,8 +159,13 @@ impl Echo<'_> {
     }
 
     fn say(&self, line: &Line) {
-        self.out.say(line.written(&moment(now_unix_s())[..19], self.style));
+        self.out.say(now(line, self.style));
     }
+}
+
+/// A line with the time that it is.
+fn now(line: &Line, style: Style) -> String {
+    line.written(&moment(now_unix_s())[..19], style)
 }
 
 /// What the process is told.

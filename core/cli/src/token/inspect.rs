@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+use wsguard::binding::PolicySet;
 use wsguard_proto::auth::Outcome as Judged;
 
 use crate::check::now_unix_s;
@@ -48,7 +49,12 @@ pub(crate) fn run(args: &Args) -> Ended {
     let token = token.trim();
     let token = token.strip_prefix("Bearer ").unwrap_or(token);
     let now = now_unix_s();
-    let verdict = args.policy.as_ref().map(|policy| judge(policy, &args.route, token, now)).transpose()?;
+    let verdict = args.policy.as_ref().map(|path| {
+        let source = Source { path: path.clone(), set: Vec::new() };
+        judge(&source.compile()?.set, &args.route, token, now)
+            .ok_or_else(|| Failure::new(format!("{} serves no path {}", source.name(), harmless(&args.route, 128))))
+    });
+    let verdict = verdict.transpose()?;
     let parts = parts(token);
     let text = if args.json {
         as_json(parts.as_ref(), token, verdict.as_ref())
@@ -60,23 +66,24 @@ pub(crate) fn run(args: &Args) -> Ended {
 }
 
 /// What a policy says.
-struct Verdict {
-    is_accepted: bool,
-    words: String,
+pub(super) struct Verdict {
+    pub(super) is_accepted: bool,
+    /// It may be accepted by a server, which has what is not here: the keys of an issuer.
+    pub(super) is_open: bool,
+    pub(super) words: String,
 }
 
-fn judge(policy: &std::path::Path, path: &str, token: &str, now_unix_s: u64) -> Result<Verdict, Failure> {
-    let source = Source { path: policy.to_owned(), set: Vec::new() };
-    let read = source.compile()?;
-    let resolved = read.set.resolve(path);
+/// What a policy says of a token; `None`: it does not serve that path.
+pub(super) fn judge(set: &PolicySet, path: &str, token: &str, now_unix_s: u64) -> Option<Verdict> {
+    let resolved = set.resolve(path);
     let policy = match &resolved {
         Some(resolved) => &resolved.policy,
         // `/` stands for "no route in particular".
-        None if path == "/" => &read.set.top,
-        None => return Err(Failure::new(format!("{} serves no path {}", source.name(), harmless(path, 128)))),
+        None if path == "/" => &set.top,
+        None => return None,
     };
-    let refused = |words: &str| Verdict { is_accepted: false, words: format!("refused: {words}") };
-    Ok(match policy.authenticator.check(Some(token), now_unix_s) {
+    let refused = |words: &str| Verdict { is_accepted: false, is_open: false, words: format!("refused: {words}") };
+    Some(match policy.authenticator.check(Some(token), now_unix_s) {
         Judged::Accepted(identity) => {
             let user = identity.user.map_or_else(|| "nobody in particular".to_owned(), |user| harmless(&user, 256));
             let roles: Vec<&str> = identity.roles.iter().collect();
@@ -88,15 +95,18 @@ fn judge(policy: &std::path::Path, path: &str, token: &str, now_unix_s: u64) -> 
             let ends = identity
                 .expires_at_unix_ms
                 .map_or_else(String::new, |ms| format!("; the session ends {}", moment(ms / 1000)));
-            Verdict { is_accepted: true, words: format!("accepted as {user}{roles}{ends}") }
+            Verdict { is_accepted: true, is_open: false, words: format!("accepted as {user}{roles}{ends}") }
         }
         Judged::Refused(why) => refused(why),
-        Judged::KeyUnknown(why) | Judged::Unavailable(why) => {
-            refused(&format!("{why} (keys of jwks_url are not fetched here: try it with wsguard serve)"))
-        }
-        Judged::AskApplication => {
-            Verdict { is_accepted: true, words: "the application would be asked (auth: \"callback\")".into() }
-        }
+        Judged::KeyUnknown(why) | Judged::Unavailable(why) => Verdict {
+            is_open: true,
+            ..refused(&format!("{why} (keys of jwks_url are not fetched here: try it with wsguard serve)"))
+        },
+        Judged::AskApplication => Verdict {
+            is_accepted: true,
+            is_open: true,
+            words: "the application would be asked (auth: \"callback\")".into(),
+        },
     })
 }
 

@@ -9,11 +9,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use wsguard::options::{Auth, JwtOptions, OneOrMany};
 
+use super::inspect;
 use super::sign::{self, ALGORITHMS, Key};
 use crate::check::now_unix_s;
 use crate::moments::span;
 use crate::outcome::{Ended, Failure, Outcome};
-use crate::policy::Source;
+use crate::policy::{Read, Source};
 use crate::terminal;
 
 #[derive(clap::Args)]
@@ -77,20 +78,29 @@ pub(crate) fn run(args: &Args) -> Ended {
     if args.opaque {
         return opaque();
     }
-    let jwt = args.policy.as_ref().map(|path| jwt_of(path, args.route.as_deref())).transpose()?;
+    let source = args.policy.as_ref().map(|path| Source { path: path.clone(), set: Vec::new() });
+    let read = source.as_ref().map(|source| Ok::<_, Failure>((source.compile()?, source.name()))).transpose()?;
+    let jwt = read.as_ref().map(|(read, name)| jwt_of(read, name, args.route.as_deref())).transpose()?;
     let algorithm = algorithm(args, jwt.as_ref())?;
-    let key = key(args, jwt.as_ref(), &algorithm)?;
-    let claims = claims(args, jwt.as_ref(), now_unix_s())?;
-    let mut header = json!({"alg": algorithm, "typ": "JWT"});
     let kid = match &args.kid {
         Some(kid) => Some(kid.clone()),
         None => only_kid(jwt.as_ref())?,
     };
+    let key = key(args, jwt.as_ref(), kid.as_deref(), &algorithm)?;
+    let now = now_unix_s();
+    let claims = claims(args, jwt.as_ref(), now)?;
+    let mut header = json!({"alg": algorithm, "typ": "JWT"});
     if let Some(kid) = kid {
         header["kid"] = kid.into();
     }
     let token = sign::token(&header, &claims, &key, &algorithm)?;
     terminal::print(&format!("{token}\n"))?;
+    let route = args.route.as_deref().unwrap_or("/");
+    let verdict = read.and_then(|(read, _)| inspect::judge(&read.set, route, &token, now));
+    // A bad token may be what a test wants; that it is one is not what others would expect.
+    if let Some(verdict) = verdict.filter(|verdict| !verdict.is_accepted && !verdict.is_open) {
+        terminal::complain(&format!("wsguard: that policy would not accept it: {}", verdict.words));
+    }
     Ok(Outcome::Well)
 }
 
@@ -108,15 +118,12 @@ fn opaque() -> Ended {
 }
 
 /// The `auth.jwt` that counts at the top of a policy, or on one of its routes.
-fn jwt_of(path: &std::path::Path, route: Option<&str>) -> Result<JwtOptions, Failure> {
-    let source = Source { path: path.to_owned(), set: Vec::new() };
-    let read = source.compile()?;
+fn jwt_of(read: &Read, name: &str, route: Option<&str>) -> Result<JwtOptions, Failure> {
     let of_route = match route {
         None => None,
         Some(route) => {
             let stated = read.stated.pointer("/routes").and_then(|routes| routes.get(route));
-            let no_route =
-                || Failure::new(format!("{} has no route {}", source.name(), terminal::harmless(route, 128)));
+            let no_route = || Failure::new(format!("{name} has no route {}", terminal::harmless(route, 128)));
             stated.ok_or_else(no_route)?.get("auth")
         }
     };
@@ -124,13 +131,12 @@ fn jwt_of(path: &std::path::Path, route: Option<&str>) -> Result<JwtOptions, Fai
         Some(auth) => {
             auth.get("jwt").and_then(|jwt| serde_json::from_value(jwt.clone()).ok()).map(|jwt| Auth::Jwt(Box::new(jwt)))
         }
-        None => read.options.auth,
+        None => read.options.auth.clone(),
     };
     match auth {
         Some(Auth::Jwt(jwt)) => Ok(*jwt),
         _ => Err(Failure::new(format!(
-            "{}: auth is not by JSON Web Tokens there: a token for auth.tokens is made by --opaque",
-            source.name()
+            "{name}: auth is not by JSON Web Tokens there: a token for auth.tokens is made by --opaque"
         ))),
     }
 }
@@ -148,7 +154,7 @@ fn algorithm(args: &Args, jwt: Option<&JwtOptions>) -> Result<String, Failure> {
     }
 }
 
-fn key(args: &Args, jwt: Option<&JwtOptions>, algorithm: &str) -> Result<Key, Failure> {
+fn key(args: &Args, jwt: Option<&JwtOptions>, kid: Option<&str>, algorithm: &str) -> Result<Key, Failure> {
     if let Some(path) = &args.secret_file {
         return Key::secret(algorithm, super::read("--secret-file", path)?);
     }
@@ -156,13 +162,30 @@ fn key(args: &Args, jwt: Option<&JwtOptions>, algorithm: &str) -> Result<Key, Fa
         let text = String::from_utf8(super::read("--key-file", path)?);
         return Key::private(algorithm, &text.map_err(|_| Failure::new("--key-file: is no PEM text"))?);
     }
-    match jwt.and_then(|jwt| jwt.key.as_ref()) {
-        Some(Value::String(secret)) if algorithm.starts_with("HS") => {
-            Key::secret(algorithm, secret.as_bytes().to_vec())
-        }
-        _ => Err(Failure::new(
-            "a key to sign with is needed: --secret-file or --key-file (a policy has the public key alone)",
+    match jwt.filter(|_| algorithm.starts_with("HS")).and_then(|jwt| secret_of(jwt, kid)) {
+        Some(secret) => Key::secret(algorithm, secret),
+        None => Err(Failure::new(
+            "a key to sign with is needed: --secret-file or --key-file (of HS256 and its like the policy has it, of others the \
+             public key alone)",
         )),
+    }
+}
+
+/// The HMAC secret of a policy, of several the one with this id.
+fn secret_of(jwt: &JwtOptions, kid: Option<&str>) -> Option<Vec<u8>> {
+    let is_named = |key: &&Value| key.get("kid").and_then(Value::as_str) == kid;
+    let key = match (&jwt.key, &jwt.keys) {
+        (Some(key), _) => key,
+        (None, Some(Value::Array(list))) => list.iter().find(is_named)?.get("key")?,
+        (None, Some(Value::Object(keys))) => match keys.get("keys") {
+            Some(Value::Array(set)) => set.iter().find(is_named)?,
+            _ => keys.get(kid?)?,
+        },
+        _ => return None,
+    };
+    match key {
+        Value::String(secret) => Some(secret.as_bytes().to_vec()),
+        jwk => URL_SAFE_NO_PAD.decode(jwk.get("k")?.as_str()?).ok(),
     }
 }
 

@@ -135,7 +135,7 @@ pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
     visit.send_paced(&masked(PING, b"wsguard-audit flood"), MESSAGES, PER_SECOND);
     visit.ping(AFTER, examiner.timeout);
     let pongs = visit.seen.pongs.saturating_sub(1);
-    let judged = judge_flood(&visit.seen, &Content::Hidden, 0, Severity::Low, &sent);
+    let judged = judge_flood(&visit.seen, &Content::Counted, 0, Severity::Low, &sent);
     let judged = unless_held_back(examiner, &visit.seen, judged);
     Ok(Ruling { came: format!("{}; {pongs} pongs", judged.came), ..judged })
 }

@@ -31,7 +31,8 @@ fn with_origin(examiner: &Examiner, origin: &str) -> Ruled {
 
 pub(crate) fn origin_foreign(examiner: &Examiner) -> Ruled {
     let ruling = examiner.confirmed(with_origin(examiner, &format!("https://{FOREIGN}"))?)?;
-    let _ = examiner.any_origin.set(matches!(ruling.verdict, Verdict::Finding(_)));
+    // Who is thrown out after the 101 was recognised: a lookalike may not be.
+    let _ = examiner.any_origin.set(matches!(ruling.verdict, Verdict::Finding(severity) if severity > Severity::Low));
     Ok(ruling)
 }
 
@@ -43,11 +44,17 @@ pub(crate) fn origin_null(examiner: &Examiner) -> Ruled {
 fn lookalikes(allowed: &str) -> Vec<String> {
     let Some((scheme, authority)) = allowed.split_once("://") else { return Vec::new() };
     let host = authority.split(':').next().unwrap_or(authority);
-    vec![
+    // In a regular expression a dot stands for any letter: `app.example.com` is `appxexample.com` as well, which may be had.
+    let is_name = host.contains(|letter: char| letter.is_ascii_alphabetic());
+    let dot = authority.split_once('.').filter(|(_, domain)| is_name && domain.contains('.'));
+    let dot = dot.map(|(label, domain)| format!("{scheme}://{label}x{domain}"));
+    let mut all = vec![
         format!("{scheme}://{host}.{FOREIGN}"),
         format!("{scheme}://{FOREIGN}-{authority}"),
         format!("{scheme}://{authority}@{FOREIGN}"),
-    ]
+    ];
+    all.extend(dot);
+    all
 }
 
 pub(crate) fn origin_lookalike(examiner: &Examiner) -> Ruled {
@@ -73,10 +80,12 @@ pub(crate) fn origin_missing(examiner: &Examiner) -> Ruled {
 /// each other sees nothing wrong.
 pub(crate) fn host_foreign(examiner: &Examiner) -> Ruled {
     let way = examiner.way()?;
-    let host =
-        |origin: Option<&str>| Ask { host: format!("{FOREIGN}:{}", examiner.target.port), ..way.with_origin(origin) };
-    let scheme = if examiner.target.tls { "https" } else { "http" };
-    let own = format!("{scheme}://{FOREIGN}:{}", examiner.target.port);
+    let host = |origin: Option<&str>| Ask {
+        host: format!("{FOREIGN}:{}", examiner.target.at.port),
+        ..way.with_origin(origin)
+    };
+    let scheme = if examiner.target.at.is_tls { "https" } else { "http" };
+    let own = format!("{scheme}://{FOREIGN}:{}", examiner.target.at.port);
     let rebound = refused(
         examiner.enter(&host(Some(&own))),
         Severity::Medium,
@@ -97,13 +106,29 @@ pub(crate) fn credential_needed(examiner: &Examiner) -> Ruled {
             let entry = examiner.enter(&way.with_access(Access::default()));
             examiner.confirmed(refused(entry, Severity::High, sent))
         }
-        (Ok(_), true) => Ok(Ruling::finding(Severity::Medium, sent, "101, and a ping was answered: anybody is let in")),
+        (Ok(way), true) => without_query(examiner, way),
         (Err(why), given) => match examiner.enter(&examiner.first_try.with_access(Access::default())) {
             Entry::Refused(Some(401), how) => Ok(Ruling::passed(sent, how)),
             Entry::Late(how) if given => Ok(refused(Entry::Late(how), Severity::Low, sent)),
             _ => Err(Ruling::unknown(sent, format!("there is no way in to compare with: {why}"))),
         },
     }
+}
+
+/// Nothing was said to be a credential; what stands in the URL's query may be one.
+fn without_query(examiner: &Examiner, way: &Ask) -> Ruled {
+    let bare = Ask { query: examiner.target.query_of_engine_io(), ..way.clone() };
+    if bare.query == way.query {
+        let came = "101, and a ping was answered: anybody is let in";
+        return Ok(Ruling::finding(Severity::Medium, "an opening handshake without a credential", came));
+    }
+    let sent = "an opening handshake without the URL's query";
+    Ok(match examiner.enter(&bare) {
+        Entry::In(_) => Ruling::finding(Severity::Medium, sent, "101, and a ping was answered: anybody is let in"),
+        Entry::Late(how) | Entry::Refused(_, how) | Entry::Unclear(how) => {
+            Ruling::unknown(sent, format!("{how}; if a credential stands in the query, give it with --query"))
+        }
+    })
 }
 
 pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
@@ -140,9 +165,13 @@ mod tests {
                 "https://app.example.com.wsguard-audit.invalid",
                 "https://wsguard-audit.invalid-app.example.com:8443",
                 "https://app.example.com:8443@wsguard-audit.invalid",
+                "https://appxexample.com:8443",
             ]
         );
         assert!(lookalikes("null").is_empty());
+        for short in ["http://127.0.0.1:80", "http://localhost", "https://app.example"] {
+            assert_eq!(lookalikes(short).len(), 3, "{short}");
+        }
     }
 
     #[test]

@@ -7,14 +7,14 @@ use rustls::pki_types::UnixTime;
 use crate::audit::examiner::{Examiner, Opening, Unreached};
 use crate::audit::hello::{self, Hello};
 use crate::audit::ruling::{Ruled, Ruling, Severity};
-use crate::audit::seen::End;
 use crate::audit::text::shown;
 use crate::audit::tls::{self, CertificateFault, SOON_DAYS};
-use crate::audit::wire::Got;
+use crate::wire::End;
+use crate::wire::Got;
 
 pub(crate) fn plaintext(examiner: &Examiner) -> Ruled {
     let sent = "the URL as it was given";
-    Ok(match (examiner.target.tls, examiner.is_loopback()) {
+    Ok(match (examiner.target.at.is_tls, examiner.is_loopback()) {
         (true, _) => Ruling::passed(sent, "wss://"),
         (false, true) => Ruling::passed(sent, "ws:// on this machine alone"),
         (false, false) => {
@@ -45,7 +45,7 @@ pub(crate) fn tls_versions(examiner: &Examiner) -> Ruled {
 /// Sends an old `ClientHello`. An end without an answer is `Partial`.
 fn old_hello(examiner: &Examiner, version: u16) -> Result<Hello, String> {
     let mut wire = examiner.dial_plain().map_err(|why| why.to_string())?;
-    let bytes = hello::client_hello(version, &examiner.target.host);
+    let bytes = hello::client_hello(version, &examiner.target.at.host);
     wire.write(&bytes, examiner.timeout).map_err(End::shown)?;
     let (began, mut head, mut buffer) = (Instant::now(), Vec::new(), [0; 512]);
     loop {

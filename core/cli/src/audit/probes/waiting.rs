@@ -6,7 +6,7 @@ use crate::audit::examiner::Examiner;
 use crate::audit::frame::{TEXT, masked};
 use crate::audit::ruling::{Ruled, Ruling, Severity};
 use crate::audit::seen::{End, Seen};
-use crate::audit::wire::{Got, Wire};
+use crate::wire::{Got, Wire};
 
 /// Below this patience, a server with heartbeats at the usual 20 to 30 seconds has had no chance.
 pub(crate) const HEARTBEATS: Duration = Duration::from_secs(60);

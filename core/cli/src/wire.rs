@@ -8,7 +8,32 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection};
 
-use super::seen::End;
+/// How a connection ended, where no close frame says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server closed it.
+    Closed,
+    /// The server reset it.
+    Reset,
+    /// The server sent what no server sends.
+    Garbage(&'static str),
+    /// The server sent more than the audit reads.
+    TooMuch,
+    /// The server reads nothing more.
+    Stuck,
+}
+
+impl End {
+    pub(crate) fn shown(self) -> String {
+        match self {
+            Self::Closed => "the connection was closed without a close frame".to_owned(),
+            Self::Reset => "the connection was reset".to_owned(),
+            Self::Garbage(what) => format!("the server sent {what}"),
+            Self::TooMuch => "the server sent more than the audit reads".to_owned(),
+            Self::Stuck => "the server stopped reading".to_owned(),
+        }
+    }
+}
 
 /// What a read gave.
 pub(crate) enum Got {
@@ -91,6 +116,11 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// The address on this machine.
+    pub(crate) fn local(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// What the server showed of itself.
