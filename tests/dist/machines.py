@@ -41,6 +41,10 @@ class Machine:
             words = ["-E", f"LD_LIBRARY_PATH={libraries}"] if libraries else []
         return [*self.emulator, *words, *map(str, program)]
 
+    def static(self, *program: str | pathlib.Path) -> list[str]:
+        """How a program is run that Zig has linked: for musl that is one without a loader."""
+        return [*self.emulator, *map(str, program)]
+
     @property
     def python(self) -> pathlib.Path:
         found = self.root / "usr/bin/python3"
