@@ -49,7 +49,7 @@ class Machine:
     def python(self) -> pathlib.Path:
         found = self.root / "usr/bin/python3"
         if not found.exists():
-            raise Skip(f"no package registry has a Python for {self.target.libc}")
+            raise Skip(f"no Python for {self.target.libc} is known to be in a package registry")
         return found
 
 

