@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the C face: headers, both libraries, wsguard.pc and the CMake package.
 #   ffi/install.sh [PREFIX]        default /usr/local; DESTDIR is put before it; TARGET: cargo's target directory
-# LIBDIR: where libraries go below PREFIX (lib; Debian: lib/x86_64-linux-gnu). CC and STRIP: those of the target.
+# LIBDIR: where libraries go below PREFIX (lib; Debian: lib/x86_64-linux-gnu). CC and STRIP: those of the target. LDLIBS: what CC
+# does not link by itself (gcc and clang link the unwinder of panics; Zig does not).
 # What it writes names no place: the whole of PREFIX can be moved.
 # `make install PREFIX=…` builds first. Nothing is compiled here.
 set -eu
@@ -41,7 +42,7 @@ case $(uname -s) in
     *)
         # rustc gives no versions to symbols: the linker makes the library anew, from the same objects.
         ${CC:-cc} -shared -Wl,-soname,"$loaded" -Wl,--version-script="$here/ffi/wsguard.map" -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack \
-            -Wl,--whole-archive "$release/libwsguard_ffi.a" -Wl,--no-whole-archive $private -o "$lib/$shared" ;;
+            -Wl,--whole-archive "$release/libwsguard_ffi.a" -Wl,--no-whole-archive $private ${LDLIBS:-} -o "$lib/$shared" ;;
 esac
 ln -sf "$shared" "$lib/$loaded"
 ln -sf "$loaded" "$lib/$link"

@@ -2,12 +2,13 @@
 # Packs the C face for others: an archive to unpack anywhere and, where Debian has the architecture, two packages.
 #   ffi/pack.sh OUT NAME LICENCES BILL [DEBIAN_ARCHITECTURE]
 # NAME is the target as archives are called (x86_64-linux-gnu). LICENCES and BILL: what is linked in, its licences and its bill
-# of materials. TARGET, CC, STRIP: as install.sh takes them. SOURCE_DATE_EPOCH: the time of every file.
+# of materials. TARGET, CC, STRIP, LDLIBS: as install.sh takes them. SOURCE_DATE_EPOCH: the time of every file.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 out=$1 name=$2 licences=$3 bill=$4 debian=${5:-}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | head -n 1)
+maintainer=$(sed -n 's/^maintainer = "\([^"]*\)".*/\1/p' "$here/Cargo.toml")
 : "${SOURCE_DATE_EPOCH:=$(date +%s)}"
 export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
@@ -48,6 +49,12 @@ for file in "$staged/usr/lib/$multiarch"/libwsguard.so."$major"*; do mv "$file" 
 chmod 644 "$run/usr/lib/$multiarch"/libwsguard.so."$version"
 mv "$staged/usr/include" "$staged/usr/lib" "$dev/usr/"
 
+# In KiB as dpkg counts, whatever the file system: each file rounded up, one for each folder and link.
+size() {
+    find "$1" -path "$1/DEBIAN" -prune -o -printf '%y %s\n' |
+        awk '{ sum += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print sum }'
+}
+
 # Writes DEBIAN/control and what Debian's policy asks for, and packs: TREE PACKAGE CONTROL-LINES
 package() {
     tree=$1 package=$2
@@ -60,17 +67,17 @@ package() {
         printf '\nLicense: Apache-2.0\n On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.\n'
     } >"$documents/copyright"
     gzip -9nc "$licences" >"$documents/$(basename "$licences").gz"
-    printf 'wsguard (%s-1) unstable; urgency=medium\n\n  * CHANGELOG.md of the project has what is new.\n\n -- The wsguard authors <authors@wsguard.invalid>  %s\n' \
-        "$version" "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9nc >"$documents/changelog.Debian.gz"
+    printf 'wsguard (%s-1) unstable; urgency=medium\n\n  * CHANGELOG.md of the project has what is new.\n\n -- %s  %s\n' \
+        "$version" "$maintainer" "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9nc >"$documents/changelog.Debian.gz"
     cat >"$tree/DEBIAN/control" <<EOF
 Package: $package
 Source: wsguard
 Version: $version-1
 Architecture: $debian
-Maintainer: The wsguard authors <authors@wsguard.invalid>
+Maintainer: $maintainer
 Multi-Arch: same
 Priority: optional
-Installed-Size: $(du -sk --apparent-size "$tree" | cut -f1)
+Installed-Size: $(size "$tree")
 $3
 EOF
     (cd "$tree" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)

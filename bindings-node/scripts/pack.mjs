@@ -16,12 +16,20 @@ const repository = path.join(root, '..');
 const LICENCES = ['LICENSE-MIT', 'LICENSE-APACHE'];
 const THIRD_PARTY = 'LICENSE-THIRD-PARTY.txt';
 const own = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+// The one place that states it is the manifest of the workspace. A registry that trusts a workflow compares the two.
+const [, REPOSITORY] = /^repository = "([^"]+)"/m.exec(readFileSync(path.join(repository, 'Cargo.toml'), 'utf8'));
 
 /** The manifest that is published: exact versions of the addons, and nothing that only a clone needs. */
-function published(manifest, platforms) {
-  const { scripts, devDependencies, ...rest } = manifest;
+function published(manifest, directory, platforms) {
+  const { scripts, devDependencies, ...kept } = manifest;
+  const rest = { ...kept, repository: origin(directory) };
   if (platforms.length === 0) return rest;
   return { ...rest, optionalDependencies: Object.fromEntries(platforms.map(({ name }) => [`@wsguard/${name}`, manifest.version])) };
+}
+
+/** Where a package comes from, as npm writes it. */
+function origin(directory) {
+  return { type: 'git', url: `git+${REPOSITORY}.git`, directory };
 }
 
 function ofPlatform({ name, cpu, libc }) {
@@ -31,6 +39,7 @@ function ofPlatform({ name, cpu, libc }) {
     version: own.version,
     description: `The addon of wsguard for ${name}; install wsguard, which asks for it`,
     license: own.license,
+    repository: origin('bindings-node'),
     main: file,
     files: [file, THIRD_PARTY],
     engines: own.engines,
@@ -86,9 +95,9 @@ function packAll(platforms, licences, out) {
     const ofClient = JSON.parse(readFileSync(path.join(client, 'package.json'), 'utf8'));
     const from = (folder, { files }) => files.map((name) => [path.join(folder, name), name]);
     const folders = [
-      layOut(path.join(stage, 'wsguard'), published(own, platforms), from(root, own)),
+      layOut(path.join(stage, 'wsguard'), published(own, 'bindings-node', platforms), from(root, own)),
       ...platforms.map((platform) => layOutPlatform(stage, platform, licences)),
-      layOut(path.join(stage, 'client'), published(ofClient, []), from(client, ofClient)),
+      layOut(path.join(stage, 'client'), published(ofClient, 'bindings-node/client', []), from(client, ofClient)),
     ];
     const how = out === undefined ? ['--dry-run'] : ['--pack-destination', out];
     const answer = execFileSync('npm', ['pack', '--json', '--ignore-scripts', ...how, ...folders], { cwd: stage, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -98,15 +107,15 @@ function packAll(platforms, licences, out) {
   }
 }
 
-const [out, licences, ...stated] = process.argv.slice(2);
+const [out, licences, ...built] = process.argv.slice(2);
 if (out === '--check') {
   const text = path.join(repository, 'LICENSE-MIT');
   packAll([{ name: 'linux-x64-gnu', cpu: 'x64', libc: 'glibc', addon: text }], text);
-} else if (stated.length === 0) {
+} else if (built.length === 0) {
   console.error('usage: pack.mjs FOLDER LICENCES PLATFORM:CPU:LIBC:ADDON…');
   process.exitCode = 2;
 } else {
-  const platforms = stated.map((one) => {
+  const platforms = built.map((one) => {
     const [name, cpu, libc, ...addon] = one.split(':');
     return { name, cpu, libc, addon: addon.join(':') };
   });

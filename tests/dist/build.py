@@ -110,7 +110,9 @@ def wheel(compiler: compiling.Compiler, licences: pathlib.Path) -> None:
         compiler.env,
     )
     for made in out.glob("*.whl"):
-        run(["auditwheel", "show", made], folder)
+        # For musl maturin alone has judged: auditwheel takes this machine's libc.so, a text for glibc's linker, for musl's.
+        if compiler.target.libc == "glibc":
+            run(["auditwheel", "show", made], folder)
         shutil.copy(made, OUT)
 
 
@@ -129,7 +131,7 @@ def crates() -> None:
 
 def command(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) -> None:
     """The program `wsguard`, in an archive."""
-    name = f"wsguard-cli-{versions.current()}-{short(compiler)}"
+    name = f"wsguard-cli-{versions.current()}-{compiler.target.short}"
     path = OUT / f"{name}.tar.gz"
     files = {
         "wsguard": compiler.release / "wsguard",
@@ -151,19 +153,16 @@ def command(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) ->
     packed.communicate()
 
 
-def short(compiler: compiling.Compiler) -> str:
-    """As archives are called: x86_64-linux-gnu."""
-    return compiler.target.triple.replace("-unknown", "")
-
-
 def c_face(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) -> None:
     env = compiler.env | {
         "TARGET": str(compiler.release.parent),
         "CC": str(compiler.cc),
         "STRIP": compiler.strip,
+        # The unwinder of panics, which Zig has and links only if it is told to.
+        "LDLIBS": "-lunwind",
         "SOURCE_DATE_EPOCH": epoch,
     }
-    words = [OUT, short(compiler), licences / LICENCES, licences / "wsguard-ffi.cdx.json"]
+    words = [OUT, compiler.target.short, licences / LICENCES, licences / "wsguard-ffi.cdx.json"]
     if compiler.target.deb and shutil.which("dpkg-deb"):
         words.append(compiler.target.deb)
     run([SOURCE / "ffi/pack.sh", *words], SOURCE, env)
@@ -178,6 +177,14 @@ def npm(compilers: list[compiling.Compiler], licences: pathlib.Path, epoch: str)
         SOURCE,
         {"SOURCE_DATE_EPOCH": epoch},
     )
+
+
+def toolchain(wanted: list[targets.Target]) -> None:
+    """Gets Debian's Rust where a target needs it. Where it cannot be had it says why, and the other targets are built."""
+    lacking = [one.triple for one in wanted if not targets.installed(one.triple)]
+    if lacking and targets.second_toolchain(WORK) is None:
+        print(f"dist: no standard library for {', '.join(lacking)}: trying Debian's Rust", flush=True)
+        subprocess.run([ROOT / "tests/dist/toolchain.sh"], check=False)
 
 
 def checksums() -> None:
@@ -203,12 +210,15 @@ def main() -> None:
     if parts == PARTS:
         shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(exist_ok=True)
+    # Modes of files are in the packages.
+    os.umask(0o022)
     epoch = git("log", "-1", "--format=%ct")
     export()
     made = materials(epoch)
     if "sdist" in parts:
         sdist(epoch, made["python"])
     wanted = [one for one in targets.TARGETS if one.triple in asked.target.split(",")]
+    toolchain(wanted)
     compilers = [compiling.Compiler(one, WORK, SOURCE) for one in wanted]
     able = [one for one in compilers if one.can()]
     for compiler in able:
@@ -228,7 +238,7 @@ def main() -> None:
     for compiler in compilers:
         if not compiler.can():
             triple = compiler.target.triple
-            print(f"left out: {triple}: rustup target add {triple}, or tests/dist/toolchain.sh")
+            print(f"left out: {triple}: no standard library; rustup target add {triple}")
 
 
 main()

@@ -55,6 +55,8 @@ def faults_of_targets() -> list[str]:
 def main() -> int:
     tag = sys.argv[1] if len(sys.argv) > 1 else None
     wrong = versions.faults(tag) + faults_of_crates() + faults_of_npm() + faults_of_targets()
+    for one in versions.placeholders() if tag is None else []:
+        print(f"to be set before the first release: {one}")
     print("\n".join(wrong) or f"packages of {versions.current()}: versions, files and scripts are as they should be")
     return bool(wrong)
 

@@ -10,10 +10,13 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 
+import targets
 import versions
 from trying import DIST, Skip, trial
 
 GLIBC = (2, 17)
+# ELF's number of a processor.
+PROCESSORS = {"x86_64": 62, "aarch64": 183}
 
 
 def files() -> Iterator[tuple[str, bytes]]:
@@ -38,6 +41,20 @@ def files() -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
+def target_of(package: str) -> targets.Target:
+    """The machine that a package's name promises."""
+    for target in targets.TARGETS:
+        wheel = package.endswith(f"{target.processor}.whl") and target.wheel in package
+        if wheel or any(name in package for name in (target.short, target.npm, f"_{target.deb}.deb")):
+            return target
+    raise AssertionError(f"{package} has a program, and names no machine")
+
+
+def asked(file: pathlib.Path, what: str) -> str:
+    words = ["readelf", what, "--wide", file]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 def places() -> list[bytes]:
     """The folders of this machine that something could have noted."""
     home = pathlib.Path.home()
@@ -52,6 +69,20 @@ def run() -> None:
         wrong = [f"{name} has {place.decode()}" for name, data in files() for place in places() if place in data]
         assert not wrong, "\n".join(wrong)
 
+    @trial("every program is for the processor and the C library that its package names")
+    def _(folder: pathlib.Path) -> None:
+        if shutil.which("readelf") is None:
+            raise Skip("no readelf (binutils)")
+        for name, data in files():
+            if not data.startswith(b"\x7fELF"):
+                continue
+            target = target_of(name.split(":")[0])
+            assert int.from_bytes(data[18:20], "little") == PROCESSORS[target.processor], name
+            (folder / "file").write_bytes(data)
+            needed = re.findall(r"NEEDED.*\[(.*)\]", asked(folder / "file", "--dynamic"))
+            glibc = "libc.so.6" in needed
+            assert glibc == (target.libc == "glibc"), f"{name} needs {needed}"
+
     @trial(f"nothing asks for a glibc after {'.'.join(map(str, GLIBC))}")
     def _(folder: pathlib.Path) -> None:
         if shutil.which("readelf") is None:
@@ -62,10 +93,8 @@ def run() -> None:
                 continue
             file = folder / "file"
             file.write_bytes(data)
-            asked = subprocess.run(
-                ["readelf", "--version-info", "--wide", file], capture_output=True, text=True, check=True
-            ).stdout
-            found = {tuple(map(int, one.split("."))) for one in re.findall(r"GLIBC_(\d+(?:\.\d+)+)", asked)}
+            symbols = re.findall(r"GLIBC_(\d+(?:\.\d+)+)", asked(file, "--version-info"))
+            found = {tuple(map(int, one.split("."))) for one in symbols}
             newest = max(found, default=(0,))
             assert newest <= GLIBC, f"{name} asks for glibc {newest}"
             seen += bool(found)

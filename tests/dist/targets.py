@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import platform
 import subprocess
 
 
@@ -21,6 +22,16 @@ class Target:
     libc: str
     # Debian's word for the architecture; None: no .deb.
     deb: str | None
+
+    @property
+    def short(self) -> str:
+        """As archives are called: x86_64-linux-gnu."""
+        return self.triple.replace("-unknown", "")
+
+    @property
+    def processor(self) -> str:
+        """As `uname -m` has it."""
+        return self.triple.split("-")[0]
 
     @property
     def upper(self) -> str:
@@ -58,6 +69,11 @@ def sysroot() -> pathlib.Path:
 def installed(triple: str) -> bool:
     """Whether the compiler has the standard library of `triple` (`rustup target add`)."""
     return any((sysroot() / "lib/rustlib" / triple / "lib").glob("libstd-*.rlib"))
+
+
+def host() -> str:
+    """The triple of Linux on this machine, which has glibc."""
+    return f"{platform.machine()}-unknown-linux-gnu"
 
 
 def second_toolchain(work: pathlib.Path) -> pathlib.Path | None:

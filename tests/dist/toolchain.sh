@@ -4,35 +4,32 @@
 # unpacked into the target directory. Where `rustup target add` works, that is the better way.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-rust=${CARGO_TARGET_DIR:-$here/../../target}/dist/rust
-# rustc-web is the Rust that Debian keeps up to date for browsers. Its LLVM is a package of its own.
-packages="rustc-web libstd-rust-web-dev rust-web-src"
-command -v apt-get >/dev/null || { echo "toolchain: this needs Debian's apt-get" >&2; exit 1; }
+mkdir -p "${CARGO_TARGET_DIR:=$here/../../target}/dist"
+CARGO_TARGET_DIR=$(cd "$CARGO_TARGET_DIR" && pwd)
+export CARGO_TARGET_DIR
+rust=$CARGO_TARGET_DIR/dist/rust
+fail() {
+  rm -rf "$rust"
+  echo "toolchain: $*" >&2
+  exit 1
+}
+architecture=$(dpkg --print-architecture 2>/dev/null) || fail "this needs Debian"
+unpack() {
+  "$here/debian.sh" "$rust" "$architecture" "$@" || fail "no second toolchain"
+}
 rm -rf "$rust"
-mkdir -p "$rust/debs"
-rust=$(cd "$rust" && pwd)
-cd "$rust/debs"
-for package in $packages; do
-  apt-get download -qq "$package"
-done
-# What the compiler's own library needs beyond what every Debian has.
-std=$(dpkg-deb -f libstd-rust-web-dev_*.deb Depends | grep -o 'libstd-rust-web-[0-9.]*' | head -n 1)
-apt-get download -qq "$std"
-llvm=$(dpkg-deb -f "$std"_*.deb Depends | grep -o 'libllvm[0-9]*' | head -n 1)
-apt-get download -qq "$llvm"
-for package in *.deb; do
-  dpkg-deb -x "$package" "$rust"
-done
-cd "$rust"
-rm -r debs
+# rustc-web is the Rust that Debian keeps up to date for browsers. The names of its library and of its LLVM have versions.
+needed() {
+  APT_CONFIG=$CARGO_TARGET_DIR/dist/apt/$architecture/apt.conf apt-cache depends "$1" | sed -n "s/^ *Depends: \($2\)$/\1/p" | head -n 1
+}
+unpack rustc-web libstd-rust-web-dev rust-web-src
+std=$(needed libstd-rust-web-dev 'libstd-rust-web-[0-9.]*')
+unpack "$std" "$(needed "$std" 'libllvm[0-9]*')"
 library=$rust/usr/lib/$(uname -m)-linux-gnu
 printf '#!/bin/sh\nLD_LIBRARY_PATH=%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec %s/usr/bin/rustc "$@"\n' "$library" "$rust" >"$rust/rustc"
 chmod +x "$rust/rustc"
+have=$("$rust/rustc" -V) || fail "Debian's Rust does not start here"
+have=$(echo "$have" | cut -d' ' -f2)
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/../../Cargo.toml")
-have=$("$rust/rustc" -V | cut -d' ' -f2)
-[ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] || {
-  rm "$rust/rustc"
-  echo "toolchain: Debian has Rust $have; wsguard needs $wanted" >&2
-  exit 1
-}
+[ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] || fail "Debian has Rust $have; wsguard needs $wanted"
 echo "Rust $have, with the sources of its standard library, in $rust"

@@ -1,6 +1,6 @@
 """Installs what `make dist` has made, each in a clean place without Rust, and lets it do its main job there.
 
-    run.sh try.py [PART…]        PARTS: files, c, python, node, bundlers, command, sdist, crates
+    run.sh try.py [PART…]        PARTS: files, c, python, node, bundlers, command, others, sdist, crates
 
 A server starts with the policy of README's start; whoever may is served; a foreign origin, a missing token and an
 unknown event are refused. README's starts must be done within a minute each. `sdist` and `crates` need Rust, and time.
@@ -11,6 +11,7 @@ import sys
 import inspecting
 import try_c
 import try_node
+import try_others
 import try_python
 import try_rust
 from trying import failed, passed
@@ -22,6 +23,7 @@ PARTS = {
     "node": try_node.run,
     "bundlers": try_node.run_bundlers,
     "command": try_rust.run,
+    "others": try_others.run,
     "sdist": try_python.run_sdist,
     "crates": try_rust.run_crates,
 }

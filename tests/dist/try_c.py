@@ -9,6 +9,14 @@ import peer
 from trying import LIMIT_S, call, clean, one, start, trial, unpacked
 
 MULTIARCH = f"{platform.machine()}-linux-gnu"
+ALONE = """#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char **words) {
+    if (count == 2 && dlopen(words[1], RTLD_NOW)) return 0;
+    puts(dlerror());
+    return 1;
+}
+"""
 CMAKE = """cmake_minimum_required(VERSION 3.16)
 project(start C)
 find_package(wsguard 0.1 REQUIRED)
@@ -40,6 +48,13 @@ def by_cmake(folder: pathlib.Path, prefix: pathlib.Path) -> None:
     call("cmake", "--build", "build", cwd=folder, env=env)
     for kind in ("shared", "static"):
         judge(folder / "build" / kind, folder, env)
+
+
+def loads_alone(folder: pathlib.Path, cc: list[str], library: pathlib.Path, env: dict[str, str]) -> list[str]:
+    """The command that loads a library into a program which has nothing that it could use by accident."""
+    (folder / "alone.c").write_text(ALONE)
+    call(*cc, "alone.c", "-o", "alone", "-ldl", cwd=folder, env=env)
+    return [str(folder / "alone"), str(library)]
 
 
 def debian_root(folder: pathlib.Path) -> pathlib.Path:
@@ -90,6 +105,12 @@ def run() -> None:
     def _(folder: pathlib.Path) -> None:
         with unpacked(one(f"wsguard-[0-9]*-{MULTIARCH}.tar.gz"), folder) as tree:
             by_cmake(folder, tree)
+
+    @trial("C: the shared library brings what it uses")
+    def _(folder: pathlib.Path) -> None:
+        with unpacked(one(f"wsguard-[0-9]*-{MULTIARCH}.tar.gz"), folder) as tree:
+            env = clean(folder)
+            call(*loads_alone(folder, ["cc"], tree / "lib/libwsguard.so", env), cwd=folder, env=env)
 
     @trial("C: the archive's own examples")
     def _(folder: pathlib.Path) -> None:

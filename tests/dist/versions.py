@@ -44,10 +44,22 @@ def stated() -> dict[str, str]:
     return found
 
 
+def placeholders() -> list[str]:
+    """What the workspace's manifest has no true value of yet: they end with `.invalid`, which no domain does."""
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
+    stated = {
+        "repository": workspace["package"]["repository"],
+        "maintainer": workspace["metadata"]["dist"]["maintainer"],
+    }
+    return [f"Cargo.toml: {name} is still {value}" for name, value in stated.items() if ".invalid" in value]
+
+
 def faults(tag: str | None) -> list[str]:
+    """What forbids to build the packages; with a tag, what forbids to upload them."""
     version = current()
     wrong = [f"{place}: {other}, not {version}" for place, other in stated().items() if other != version]
     if tag is not None:
+        wrong += placeholders()
         if tag.removeprefix("v") != version or not tag.startswith("v"):
             wrong.append(f"the tag is {tag}, not v{version}")
         if not re.search(rf"^## \[?{re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M):
