@@ -59,7 +59,11 @@ export async function start(t, engine, example, { alias = false, env = {}, file 
     once(createInterface(child.stdout), 'line').then(([text]) => text),
     ended.then(() => Promise.reject(new Error(`${example} ended: ${stderr}`))),
   ]);
-  return { child, address: line.split(' ').at(-1), ended, stderr: () => stderr };
+  // What the example has written may still be in the pipe when its client has had the answer.
+  const complains = async (pattern) => {
+    while (!pattern.test(stderr)) await once(child.stderr, 'data', { signal: t.signal });
+  };
+  return { child, address: line.split(' ').at(-1), ended, stderr: () => stderr, complains };
 }
 
 /** SIGTERM ends an example that closes what it has open. */

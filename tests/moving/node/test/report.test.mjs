@@ -13,9 +13,8 @@ onGuarded('report mode: a foreign page without a token gets in, and the log says
   for (let n = 0; n < 6; n++) assert.equal(await ws.next(), `${n}`);
   ws.close(1000);
   assert.equal((await ws.ended).code, 1000);
-  const log = app.stderr();
-  for (const code of ['origin_denied', 'auth_failed', 'rate_limited']) assert.match(log, new RegExp(`"${code}"`));
-  assert.match(log, /"level":"warn"[^\n]*report/i);
+  for (const code of ['origin_denied', 'auth_failed', 'rate_limited']) await app.complains(new RegExp(`"${code}"`));
+  await app.complains(/"level":"warn"[^\n]*report/i);
 });
 
 onGuarded('report mode: sizes and framing are enforced all the same', async (t, engine) => {

@@ -33,7 +33,7 @@ for (const way of ['port', 'server']) {
       const after = await connect(t, `ws://${app.address}/`, { protocols: ['chat'] });
       after.send('and new ones');
       assert.equal(await echoOf(after), 'echo and new ones');
-      assert.match(app.stderr(), new RegExp(`${hook} throws`));
+      await app.complains(new RegExp(`${hook} throws`));
       assert.equal(app.child.exitCode, null);
     });
   }
