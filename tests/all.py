@@ -4,6 +4,7 @@
 A part that fails does not keep the others from running, but for the build of the hosts, without which nothing runs.
 A part that is not done after LIMIT_MINUTES has failed: what of it still ran is named and killed. A part that is silent for
 SILENT_SECONDS gets a line that says how long it has run, beside how long it took last time (target/test-times.json).
+What a part that failed said of its failures stands once more below the summary, and all that it said in target/test-logs.
 Usage: all.py [PART...]; exit 1 when a part failed.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -43,7 +45,12 @@ PARTS = {
 LIMIT_MINUTES = 25
 SILENT_SECONDS = 30
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TIMES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "test-times.json"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+TIMES = TARGET / "test-times.json"
+LOGS = TARGET / "test-logs"
+# How cargo, pytest, node, our C programs, our runner and make say that something failed.
+FAILURE = re.compile(r"FAILED|^not ok |^---- .* ----$|panicked at|: not so: |^error(\[E\d+\])?: |^E  +\S*(Error|Exception)|\*\*\* ")
+FAILURES_TOLD = 15
 
 
 def channel():
@@ -55,8 +62,8 @@ def channel():
     return ends
 
 
-def pass_on(process, source, part, last):
-    """Passes on what the part says, until it ends or its time is over; whether it has ended."""
+def pass_on(process, source, log, part, last):
+    """Passes on what the part says, and into `log`, until it ends or its time is over; whether it has ended."""
     began = heard = time.monotonic()
     while time.monotonic() - began < LIMIT_MINUTES * 60:
         # Whoever it has left behind may hold the other end: its own end is what counts.
@@ -69,6 +76,7 @@ def pass_on(process, source, part, last):
             if said:
                 sys.stdout.buffer.write(said)
                 sys.stdout.buffer.flush()
+                log.write(said)
                 heard = time.monotonic()
                 continue
             time.sleep(0.1)
@@ -86,8 +94,11 @@ def run(part, hosts_are_built, last):
     source, sink = channel()
     process = subprocess.Popen(command, start_new_session=True, stdout=sink, stderr=sink)
     os.close(sink)
+    LOGS.mkdir(parents=True, exist_ok=True)
     try:
-        if pass_on(process, source, part, last):
+        with open(LOGS / f"{part}.log", "wb") as log:
+            ended = pass_on(process, source, log, part, last)
+        if ended:
             return process.returncode == 0
         print(f"== {part} is not done after {LIMIT_MINUTES} minutes; of it there still run:", flush=True)
         subprocess.run(["ps", "-o", "pid,etime,args", "-g", str(process.pid)])
@@ -100,6 +111,13 @@ def run(part, hosts_are_built, last):
             pass
         process.wait()
         os.close(source)
+
+
+def failures(part):
+    """The first lines of a part's log that say what failed."""
+    lines = (LOGS / f"{part}.log").read_text(errors="replace").splitlines()
+    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in lines)
+    return [line[:200] for line in plain if FAILURE.search(line)][:FAILURES_TOLD]
 
 
 def last_times():
@@ -145,6 +163,10 @@ def main():
     for part in parts[len(done):]:
         print(f"   not run {part}")
     print(f"   {'':7} {'together':10} {spent(sum(seconds for _, _, seconds in done)):>12}")
+    for part in (part for part, failed, _ in done if failed):
+        print(f"\n== {part} failed, and said ({LOGS / part}.log has all of it):")
+        for line in failures(part):
+            print(f"   {line}")
     sys.exit(any(failed for _, failed, _ in done))
 
 
