@@ -613,7 +613,8 @@ impl Node {
             Link::Waiting => next.min(self.joins.at()),
             Link::Joining | Link::Up => {
                 let beat = if self.beat.is_asked { Moment::NEVER } else { self.beat.due };
-                let probe = if self.link == Link::Up { self.probe.next() } else { Moment::NEVER };
+                let is_up = self.link == Link::Up;
+                let probe = if is_up { self.probe.next(self.subscriptions.is_announced) } else { Moment::NEVER };
                 next.min(beat).min(probe).min(self.next_of_parts())
             }
         }

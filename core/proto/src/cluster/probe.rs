@@ -51,7 +51,9 @@ impl Probe {
         self.took
     }
 
-    pub(super) fn next(&self) -> Moment {
-        self.sent.map_or(self.at, |(_, since)| since.after_millis(MOST_MS))
+    /// When one is to be sent, where one may be, or the one on its way is lost.
+    pub(super) fn next(&self, may_be_sent: bool) -> Moment {
+        let send = if may_be_sent { self.at } else { Moment::NEVER };
+        self.sent.map_or(send, |(_, since)| since.after_millis(MOST_MS))
     }
 }

@@ -146,8 +146,8 @@ pub(super) struct Users {
     first: usize,
     last_of_first: OpId,
     touches: VecDeque<(Moment, Arc<str>)>,
-    /// Whose last connection here went lately. A Redis that comes back as it was a moment before (a replica takes over, a disk is read
-    /// again) counts it still, and would for as long as another node touches the user. What is older has expired there.
+    /// Users of whom Redis was told lately that nobody is here. A Redis that comes back as it was a moment before (a replica takes over,
+    /// a disk is read again) counts them still, and would for as long as another node touches the user. What is older has expired there.
     left: VecDeque<(Moment, Arc<str>)>,
     remains: Remains,
     refused: Vec<Refused>,
@@ -214,10 +214,6 @@ impl Users {
         user.held -= 1;
         let is_last = user.held == 0;
         let (is_synced, is_shared) = (user.is_synced, user.is_shared());
-        if is_last {
-            self.left.push_back((turn.now, Arc::clone(name)));
-            self.forget_left(turn.now);
-        }
         if is_joined && is_synced {
             let levels = if is_last && !is_shared { self.buckets.levels(name, turn.now) } else { Vec::new() };
             if is_last && is_shared {
@@ -703,7 +699,10 @@ impl Users {
         self.set_sharing(name, Sharing::Own, now);
         let is_over = |user: &User| !user.is_busy && (user.is_synced || !user.is_noted);
         if self.table.get(name).is_some_and(is_over) {
-            self.table.remove(name);
+            if self.table.remove(name).is_some_and(|user| user.is_noted) {
+                self.left.push_back((now, Arc::clone(name)));
+                self.forget_left(now);
+            }
             self.wanting.remove(name);
         }
     }

@@ -515,6 +515,26 @@ fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
     assert!(!ops.iter().any(|(_, op)| matches!(op, Op::Restore { .. })));
 }
 
+/// Replicas may take over one after another, each as late as the first.
+#[test]
+fn whoever_left_is_not_counted_however_often_redis_is_set_back() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    world.enter(0, &user, 2);
+    world.enter(1, &user, 2);
+    world.flow();
+    let saved = world.store.save();
+    world.exit(0, &user);
+    world.run(LEASE_MS / 2);
+    for _ in 0..3 {
+        (0..2).for_each(|at| world.disconnect(at));
+        world.store.set_back(saved.clone());
+        world.connect_all();
+        world.run(100);
+        assert_eq!(world.store.users[&user].counts.len(), 1);
+    }
+}
+
 /// It was let in when a second was over, and Redis refused it then: it is open all the same.
 #[test]
 fn whoever_is_open_and_was_refused_counts() {
