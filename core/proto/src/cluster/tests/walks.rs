@@ -483,6 +483,26 @@ fn nodes_of_another_database_are_not_missing() {
     assert_eq!(world.peers[0].counted, [(0, 1, 0), (1, 1, 0), (2, 0, 0), (3, 0, 0)]);
 }
 
+#[test]
+fn whoever_listens_to_all_channels_is_no_missing_node() {
+    let mut world = joined(3);
+    world.up(0, &room("a"));
+    world.up(1, &room("a"));
+    world.members.insert((1, room("a")), vec![9]);
+    for (listeners, ticket) in [(2, 1), (0, 2), (1, 3)] {
+        world.store.listeners = listeners;
+        // A probe is what tells.
+        world.run(1600);
+        for topic in [room("a"), Topic::All] {
+            let until = world.now.after_millis(500);
+            world.request(0, Request::Count { ticket, topic, until });
+            world.flow();
+        }
+        let counted = core::mem::take(&mut world.peers[0].counted);
+        assert_eq!(counted, [(ticket, 1, 0), (ticket, 0, 0)], "{listeners}");
+    }
+}
+
 /// A replica takes over that has not got the last moments, or a disk is read again.
 #[test]
 fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
