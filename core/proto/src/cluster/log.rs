@@ -85,6 +85,8 @@ pub(super) struct Log {
     last_number: u64,
     on_their_way: HashSet<u64>,
     loads: Load,
+    /// The log ends before the place where this node was, as a replica took over that had not got all. Until the table is read.
+    is_set_back: bool,
     /// Bans and ends of bans that were given up, as there were too many.
     pub(super) lost: u64,
 }
@@ -116,6 +118,7 @@ impl Log {
             last_number: 0,
             on_their_way: HashSet::new(),
             loads: Load::Wanted,
+            is_set_back: false,
             lost: 0,
         }
     }
@@ -236,7 +239,7 @@ impl Log {
         for number in core::mem::take(&mut self.on_their_way) {
             self.sent(number, false);
         }
-        self.loads = Load::Wanted;
+        (self.loads, self.is_set_back) = (Load::Wanted, false);
         if let Some(place) = &mut self.place {
             place.is_reading = false;
         }
@@ -244,11 +247,19 @@ impl Log {
 
     /// The database was flushed, or is another: it is told the bans that this node knows of, and its log is read from the start.
     pub(super) fn another_database(&mut self, tells_all: bool, now: Moment) {
-        self.loads = Load::Wanted;
+        (self.loads, self.is_set_back) = (Load::Wanted, false);
         (self.place, self.table) = (Some(Place::default()), LogId::default());
         let bans = self.known.iter().filter(|(_, known)| (known.is_own || tells_all) && known.until > now);
         let bans: Vec<_> = bans.map(|(subject, known)| (subject.clone(), known.clone())).collect();
-        for (subject, Known { until, reason, .. }) in bans {
+        for (subject, known) in bans {
+            self.say_again(subject, known, now);
+        }
+    }
+
+    /// Redis has lost a ban that this node knows of.
+    fn say_again(&mut self, subject: Subject, known: Known, now: Moment) {
+        let Known { until, reason, .. } = known;
+        if until > now {
             self.add(&About::Ban(subject.clone()), Change::Ban { subject, until, reason });
         }
     }
@@ -260,7 +271,8 @@ impl Log {
             let started = clock.store(self.started).unwrap_or_default();
             Place { after: LogId(started.0 / 1000, 0), ..Place::default() }
         });
-        if place.is_entry && head < place.after {
+        if place.is_behind(head) {
+            self.is_set_back = true;
             *place = Place { after: LogId(head.0.saturating_sub(AGAIN_MS), 0), ..Place::default() };
         }
         place.head = head;
@@ -306,6 +318,8 @@ impl Log {
             return Err(());
         };
         (self.loads, self.table) = (Load::Done, log);
+        let is_behind = self.place.as_ref().is_some_and(|place| place.is_behind(log));
+        let is_set_back = core::mem::take(&mut self.is_set_back) || is_behind;
         let mut there = HashSet::new();
         for (subject, until, reason) in bans.into_iter().take(MAX_BANS) {
             if is_sound(&subject) {
@@ -318,7 +332,11 @@ impl Log {
         let is_over = |subject: &&Subject| !there.contains(*subject) && !self.is_pending(subject);
         let over: Vec<_> = self.known.keys().filter(is_over).filter(|_| is_whole).cloned().collect();
         for subject in over {
-            self.unbanned(subject, context);
+            // Of a log that ends before its place this node has read all: nobody has lifted that ban.
+            match self.known.get(&subject).filter(|_| is_set_back) {
+                Some(known) => self.say_again(subject, known.clone(), context.now),
+                None => self.unbanned(subject, context),
+            }
         }
         Ok(())
     }
@@ -444,6 +462,11 @@ impl Log {
 }
 
 impl Place {
+    /// Whether a log that ends there has less than this node read.
+    fn is_behind(&self, end: LogId) -> bool {
+        self.is_entry && end < self.after
+    }
+
     /// The oldest entry, if some before it were missed.
     fn missed(&mut self, oldest: LogId, entries: &[(LogId, Entry)]) -> Option<LogId> {
         if oldest > self.after {

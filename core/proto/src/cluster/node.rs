@@ -98,6 +98,8 @@ pub struct Node {
     is_alone: bool,
     /// Nodes of another database are on the same channels: whom Redis counts as receivers need not be of this cluster.
     is_among_others: bool,
+    /// Nor while somebody else gets what is for this node alone, as a tool that listens to a pattern of channels.
+    is_overheard: bool,
     last_answer: Moment,
     malformed: u64,
 }
@@ -132,6 +134,7 @@ impl Node {
             random,
             is_alone: false,
             is_among_others: false,
+            is_overheard: false,
             last_answer: now,
             malformed: 0,
         }
@@ -301,6 +304,7 @@ impl Node {
             },
             Waiting::Asked { question, is_to_all } => self.asked(question, is_to_all, &reply, now, effects),
             Waiting::Probe if has_failed => self.probe.failed(),
+            Waiting::Probe => self.is_overheard = matches!(reply, Reply::Published(Some(2..))),
             Waiting::Enter(entering) => {
                 let (users, mut turn) = self.turn(now, effects);
                 users.entered(id, entering, reply, &mut turn);
@@ -337,7 +341,7 @@ impl Node {
                 let has_failed = log.entries(reply, &mut context).is_err();
                 self.retry(has_failed, now);
             }
-            Waiting::Probe | Waiting::Exit(_) | Waiting::Nothing => {}
+            Waiting::Exit(_) | Waiting::Nothing => {}
         }
     }
 
@@ -403,7 +407,7 @@ impl Node {
         let Some((topic, number, is_heard_here)) = self.questions.topic(question) else { return };
         let topic = topic.clone();
         match reply {
-            Reply::Published(Some(receivers)) if !self.is_among_others => {
+            Reply::Published(Some(receivers)) if !self.is_among_others && !self.is_overheard => {
                 let others = receivers.saturating_sub(u32::from(is_to_all || is_heard_here));
                 self.questions.expect(question, others, effects);
             }

@@ -30,6 +30,8 @@ pub(super) struct Store {
     pub(super) subscriptions: HashMap<NodeId, BTreeSet<Topic>>,
     /// A Redis Cluster does not say who received a message.
     pub(super) counts_receivers: bool,
+    /// Who hears every channel and is no node.
+    pub(super) listeners: u32,
 }
 
 impl User {
@@ -161,7 +163,7 @@ impl Store {
         if let Op::Publish { topic, .. } = op {
             let heard = |(node, topics): (&NodeId, &BTreeSet<Topic>)| topics.contains(topic).then_some(*node);
             let receivers: Vec<_> = self.subscriptions.iter().filter_map(heard).collect();
-            let count = self.counts_receivers.then_some(receivers.len() as u32);
+            let count = self.counts_receivers.then_some(receivers.len() as u32 + self.listeners);
             return (Reply::Published(count), receivers);
         }
         (self.reply(from, op), Vec::new())

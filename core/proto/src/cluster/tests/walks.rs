@@ -1,5 +1,6 @@
 //! One thing after the other: what is promised where nothing is in the way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::buckets::{BURST, LEASE, RATE};
@@ -481,6 +482,62 @@ fn nodes_of_another_database_are_not_missing() {
     world.flow();
     world.peers[0].counted.sort_unstable();
     assert_eq!(world.peers[0].counted, [(0, 1, 0), (1, 1, 0), (2, 0, 0), (3, 0, 0)]);
+}
+
+#[test]
+fn whoever_listens_to_all_channels_is_no_missing_node() {
+    let mut world = joined(3);
+    world.up(0, &room("a"));
+    world.up(1, &room("a"));
+    world.members.insert((1, room("a")), vec![9]);
+    for (listeners, ticket) in [(2, 1), (0, 2), (1, 3)] {
+        world.store.listeners = listeners;
+        // A probe is what tells.
+        world.run(1600);
+        for topic in [room("a"), Topic::All] {
+            let until = world.now.after_millis(500);
+            world.request(0, Request::Count { ticket, topic, until });
+            world.flow();
+        }
+        let counted = core::mem::take(&mut world.peers[0].counted);
+        assert_eq!(counted, [(ticket, 1, 0), (ticket, 0, 0)], "{listeners}");
+    }
+}
+
+#[test]
+fn a_ban_that_redis_lost_when_it_was_set_back_is_said_again() {
+    let mut world = joined(3);
+    let [old, kept, lost] = ["old", "kept", "lost"].map(|name| Subject::User(name.into()));
+    let ban = |subject: &Subject| Request::Ban { subject: subject.clone(), for_ms: Some(60_000), reason: "x".into() };
+    for subject in [&old, &kept] {
+        world.request(0, ban(subject));
+        world.peers[0].banned.insert(subject.clone());
+    }
+    world.run(LEASE_MS);
+    // This node is away while a ban is lifted, before the log is set back: that it knows the ban is no reason to say it again.
+    world.disconnect(2);
+    world.request(1, Request::Unban { subject: old.clone() });
+    world.peers[1].banned.remove(&old);
+    world.run(100);
+    let saved = world.store.save();
+    world.request(0, ban(&lost));
+    world.peers[0].banned.insert(lost.clone());
+    world.run(LEASE_MS);
+    (0..2).for_each(|at| world.disconnect(at));
+    world.store.set_back(saved);
+    world.connect_all();
+    world.run(LEASE_MS);
+    assert!(!world.store.bans.contains_key(&old) && world.store.bans.contains_key(&lost));
+    let all = BTreeSet::from([kept.clone(), lost.clone()]);
+    assert!(world.peers.iter().all(|peer| peer.banned == all));
+    // Once that is over, what is lifted elsewhere is lifted here, as before.
+    world.disconnect(2);
+    world.request(1, Request::Unban { subject: lost.clone() });
+    world.peers[1].banned.remove(&lost);
+    world.run(100);
+    world.connect_all();
+    world.run(LEASE_MS);
+    assert!(world.peers.iter().all(|peer| peer.banned == BTreeSet::from([kept.clone()])));
 }
 
 /// A replica takes over that has not got the last moments, or a disk is read again.
