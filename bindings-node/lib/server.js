@@ -22,6 +22,7 @@ const { attach, checkUpgrade, handOver, refuse } = require('./attach.js');
 const { endWithProcess, forget } = require('./exit.js');
 const { checkNames, failure, native } = require('./errors.js');
 const { checkCount, durationOf, nameOf, kindOf, textOf } = require('./text.js');
+const { onDisconnect } = require('./worker.js');
 
 /** The longest timer: it fires every 24 days and does nothing but keep the process alive. */
 const LONGEST_MS = 0x7fffffff;
@@ -60,6 +61,7 @@ class Server extends Emitter {
   #stopped = {};
   #abandon;
   #forgetSignal;
+  #forgetWorker;
 
   constructor(options) {
     const read = readOptions(options);
@@ -149,7 +151,10 @@ class Server extends Emitter {
     this.#abandon = () => this.#endNow();
     endWithProcess(this.#abandon);
     // A server beside an HTTP server lives as long as that one does.
-    if (listens) this.#keepAlive = setInterval(() => {}, LONGEST_MS);
+    if (listens) {
+      this.#keepAlive = setInterval(() => {}, LONGEST_MS);
+      this.#forgetWorker = onDisconnect(() => void this.drain());
+    }
     if (!this.#isReferenced) this.#keepAlive?.unref();
     // Arms the notifier; events that came already are handled in a turn of their own.
     setImmediate(wake);
@@ -221,6 +226,7 @@ class Server extends Emitter {
     clearInterval(this.#keepAlive);
     this.#stopped.resolve();
     this.#forgetSignal?.();
+    this.#forgetWorker?.();
     return this.#handlers.callOthers(listenersOf(this).of('stopped'), 'stopped');
   }
 

@@ -72,3 +72,8 @@ test('what is said to a server that has ended is dropped, and nothing is printed
 test("the addon is found without Node's report, which looks up every open socket", async () => {
   assert.deepEqual(await run('no-report.mjs'), { code: 0, signal: null, out: 'loaded\n', err: '' });
 });
+
+test("a worker of Node's cluster that is disconnected drains and ends", async () => {
+  const { out, err } = await run('worker-leaves.mjs');
+  assert.deepEqual([out, err], ['stopped\nexit 0 null\n', '']);
+});

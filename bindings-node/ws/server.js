@@ -1,8 +1,8 @@
 'use strict';
 // The server, with the surface of the one of `ws`: where it listens, whom it takes, and its end.
 
-const cluster = require('node:cluster');
 const { EventEmitter } = require('node:events');
+const { onDisconnect } = require('../lib/worker.js');
 const { adopt, checkAdoptable, refuseFor } = require('./adopt.js');
 const { Hub } = require('./hub.js');
 const { addressOf } = require('./peer-socket.js');
@@ -207,17 +207,6 @@ class Listener extends EventEmitter {
   address() {
     return { ...this.#place };
   }
-}
-
-/**
- * Calls `stop` when this worker of Node's `cluster` is disconnected: `cluster` closes the servers it knows, and waits for the worker to
- * end. Returns how to be left alone.
- */
-function onDisconnect(stop) {
-  const { worker } = cluster;
-  if (!worker) return undefined;
-  worker.once('disconnect', stop);
-  return () => worker.off('disconnect', stop);
 }
 
 function warn(name) {
