@@ -524,6 +524,11 @@ fn what_a_proxy_does_wrong_is_found() {
         &spoiled("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"),
         "mend silence a silent connection is cut after 1 s",
     );
+    says(
+        &spoiled("proxy_buffering off;", "proxy_buffering off;\n    set $args \"\";"),
+        "mend upgrade was answered 401 by nginx/",
+    );
+    says(&spoiled("proxy_buffering off;", "return 302 /elsewhere;"), "mend upgrade was answered 302 by nginx/");
     // Nobody is believed yet: what trust alone would do is said beside it.
     let believed = policy_file(&scratch, server, &json!([]));
     assert_eq!(believed, policy);

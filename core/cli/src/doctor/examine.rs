@@ -145,16 +145,9 @@ impl<'e> Examination<'e> {
 
     fn not_upgraded(&mut self, answer: &Answer, server: &StandIn) {
         let by = answer.header("Server").map_or_else(String::new, |name| format!(" by {}", harmless(name, 64)));
-        let why = match server.see(Duration::from_millis(500), |seen| match seen {
-            Seen::Refused { verdict, detail } => {
-                Some(format!("the doctor's server saw it as {verdict}: {}", harmless(&detail, 200)))
-            }
-            _ => None,
-        }) {
+        let why = match server.see(Duration::from_millis(500), |seen| refusal(seen, answer.status)) {
             Some(seen) => seen,
-            None if answer.status == 401 => {
-                "a credential is asked for on the way, or the query does not pass".to_owned()
-            }
+            None if answer.status == 401 => "a credential is asked for on the way".to_owned(),
             None => {
                 "nothing of it reached the doctor's server: the proxy leads elsewhere, or passes no upgrade".to_owned()
             }
@@ -422,6 +415,22 @@ impl<'e> Examination<'e> {
     }
 }
 
+/// What a refusal of the stand-in says of the doctor's own handshake, which was answered with this status.
+fn refusal(seen: Seen, status: u16) -> Option<String> {
+    match seen {
+        // It refuses a credential for one reason alone: the number in the query did not come. With another status it was a client
+        // of the real server.
+        Seen::Refused { verdict: "auth_failed", .. } => (status == 401).then(|| {
+            "a handshake came to the doctor's server without the doctor's query: the proxy has to keep the query"
+                .to_owned()
+        }),
+        Seen::Refused { verdict, detail } => {
+            Some(format!("the doctor's server saw it as {verdict}: {}", harmless(&detail, 200)))
+        }
+        _ => None,
+    }
+}
+
 /// Whether the socket of the server is the other end of the client's own: there is nothing in between.
 fn is_same(peer: SocketAddr, own: SocketAddr) -> bool {
     (peer.ip().to_canonical(), peer.port()) == (own.ip().to_canonical(), own.port())
@@ -481,6 +490,15 @@ pub(super) fn text(target: &Target, found: &[Found], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_somebody_else_says_nothing() {
+        let of = |verdict, status| refusal(Seen::Refused { verdict, detail: "why".into() }, status);
+        assert!(of("auth_failed", 401).unwrap().ends_with("has to keep the query"));
+        assert_eq!(of("auth_failed", 302), None);
+        assert_eq!(of("upgrade_required", 426).unwrap(), "the doctor's server saw it as upgrade_required: why");
+        assert_eq!(refusal(Seen::Pong, 401), None);
+    }
 
     #[test]
     fn silence_is_judged_beside_the_pings() {
