@@ -360,6 +360,16 @@ fn without_a_proxy_the_way_is_good() {
     assert_eq!((code, lines.len()), (Some(0), 12), "{lines:#?}");
 }
 
+#[test]
+fn a_machine_that_is_believed_is_no_fault_of_a_proxy() {
+    let scratch = Scratch::new("believed");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!(["127.0.0.1"]));
+    let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/")]);
+    says(&lines, "note address nothing is in between, and this machine (127.0.0.1) is one of trusted_proxies");
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
 /// The stand-in lets all in, so that it can tell: what the server would refuse of it has to be said.
 #[test]
 fn what_the_policy_would_refuse_is_said() {
@@ -467,6 +477,25 @@ fn the_way_through_each_proxy_is_good() {
             }
             assert_eq!(code, Some(0), "{proxy}: {lines:#?}");
         }
+    }
+}
+
+#[test]
+#[ignore = "runs the real proxy: make proxy"]
+fn the_way_by_the_proxy_protocol_is_good() {
+    for proxy in ["nginx", "haproxy"] {
+        let scratch = Scratch::new(&format!("way-protocol-{proxy}"));
+        let certs = Certs::create(&scratch.path("")).unwrap();
+        let policy = policy_file(&scratch, free_port(), &json!(["127.0.0.1"]));
+        let mut stated: Value = serde_json::from_slice(&fs::read(&policy).unwrap()).unwrap();
+        stated["proxy_protocol"] = true.into();
+        let policy = scratch.file("protocol.json", stated.to_string());
+        let (plain, secure) = (free_port(), free_port());
+        let _running = start_proxy(proxy, &policy, plain, secure, &scratch, &certs);
+        let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{plain}/")]);
+        // No header of such a proxy's counts, so none has to be set or removed.
+        says(&lines, "good address the server sees this client as 127.0.0.1");
+        assert_eq!(code, Some(0), "{proxy}: {lines:#?}");
     }
 }
 

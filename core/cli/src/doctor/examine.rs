@@ -227,6 +227,13 @@ impl<'e> Examination<'e> {
         let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
         let own = own.to_canonical();
         let last_hop = || request.header("x-forwarded-for")?.rsplit(',').next()?.trim().parse::<IpAddr>().ok();
+        if ip == spoofed && is_direct {
+            let words = format!(
+                "nothing is in between, and this machine ({own}) is one of trusted_proxies: what it claims is believed; of a \
+                 client elsewhere it is not"
+            );
+            return self.tell(Mark::Note, "address", words);
+        }
         if ip == spoofed && self.policy.trusted_proxies.trusts(Some(own)) && last_hop() == Some(own) {
             // Whoever is no trusted proxy is the rightmost hop that counts.
             let words = format!(
@@ -242,7 +249,9 @@ impl<'e> Examination<'e> {
             return self.tell(Mark::Bad, "address", words);
         }
         let is_believed = self.policy.trusted_proxies.trusts(peer);
-        if is_believed && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
+        // With the PROXY protocol the server reads neither header.
+        let is_read = is_believed && !self.policy.proxy_protocol;
+        if is_read && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
             self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
         let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
@@ -258,7 +267,8 @@ impl<'e> Examination<'e> {
                 format!("the server sees this client as {own}, whatever it claims"),
             );
         }
-        if !is_believed {
+        // With the PROXY protocol the peer is who the proxy says it is: whoever that is, it is no proxy to trust.
+        if !is_believed && !self.policy.proxy_protocol {
             let entry = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
             // Trust alone would not help where nobody says who the client is, and harm where the client itself does.
             let passes = |name: &str| request.all(name).any(|value| value.contains(SPOOFED));
