@@ -18,9 +18,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MANIFEST = ROOT / "tests" / "feature-set" / "Cargo.toml"
 # What `make` builds by itself; each a selection that must not have features of its own.
+# `wsguard-cli` is not among them: it is published, and a crate for others cannot depend on one that is not.
 SELECTIONS = ["wsguard-host-rust wsguard-ffi", "wsguard-node", "wsguard-python", "wsguard-demo", "wsguard-bench",
               "wsguard-runner", "wsguard-faults", "wsguard-proxy-test", "wsguard-cluster-test",
-              "wsguard-ffi", ""]
+              "wsguard-ffi", "wsguard-simulate", ""]
 HEAD = """\
 # Written by tests/feature_set.py (`make feature-set`), which says why.
 [package]

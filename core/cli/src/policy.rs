@@ -11,7 +11,7 @@ use wsguard::binding::{ConfigError, Error, Options, Policy, PolicySet, compile};
 
 use crate::outcome::Failure;
 use crate::spelling;
-use crate::terminal::harmless;
+use crate::terminal::{Patient, harmless};
 
 /// A policy of 65535 events with schemas fits; what is longer is something else. In bytes.
 const MAX_POLICY_BYTES: u64 = 16 * 1024 * 1024;
@@ -86,7 +86,7 @@ impl Source {
     }
 
     fn bytes(&self) -> io::Result<Vec<u8>> {
-        if self.is_stdin() { bounded(io::stdin().lock()) } else { bounded(open(&self.path)?) }
+        if self.is_stdin() { bounded(Patient(io::stdin().lock())) } else { bounded(open(&self.path)?) }
     }
 
     fn wrong(&self, error: &ConfigError) -> Failure {

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use crate::outcome::Failure;
 
@@ -50,7 +51,7 @@ impl Paint {
 /// # Errors
 /// It cannot be written, for another reason than that nobody reads it any more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = Patient(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -59,7 +60,40 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Prints a line on standard error; where nobody reads that there is nobody to tell.
 pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(Patient(io::stderr().lock()), "{line}");
+}
+
+/// A stream that may be non-blocking, since another process has made it so for all that share it: it waits as a blocking one does.
+pub(crate) struct Patient<S>(pub(crate) S);
+
+/// How long it waits before it tries again.
+const BETWEEN: Duration = Duration::from_millis(5);
+
+impl<S> Patient<S> {
+    fn wait<T>(&mut self, mut step: impl FnMut(&mut S) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match step(&mut self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BETWEEN),
+                done => return done,
+            }
+        }
+    }
+}
+
+impl<R: io::Read> io::Read for Patient<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.wait(|input| input.read(bytes))
+    }
+}
+
+impl<W: io::Write> io::Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(|out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.wait(io::Write::flush)
+    }
 }
 
 /// A text of at most `most` characters that a peer or a file chose, on one line and without what a terminal obeys: control and
@@ -96,6 +130,30 @@ mod tests {
         assert_eq!(harmless("a\x1b[2Jb\r\nc\u{202e}d\u{9b}", 64), r"a\u{1b}[2Jb\u{d}\u{a}c\u{202e}d\u{9b}");
         assert_eq!(harmless("東京 é", 64), "東京 é");
         assert_eq!(harmless("abcdef", 3), "abc…");
+    }
+
+    /// A pipe that has room for a byte at each second time.
+    struct Narrow(Vec<u8>, bool);
+
+    impl io::Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.flush()?;
+            self.0.extend(&bytes[..1]);
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_stream_without_room_is_waited_for() {
+        let mut out = Patient(Narrow(Vec::new(), false));
+        out.write_all(b"all of it").and_then(|()| out.flush()).unwrap();
+        assert_eq!(out.0.0, b"all of it");
+        assert!(Narrow(Vec::new(), false).write_all(b"x").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
 /// How a connection ended, where no close frame says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum End {
     Closed,
     /// The server reset it.
     Reset,
+    /// The server ended TLS and said why.
+    Alert(AlertDescription),
     /// The server sent what no server sends.
     Garbage(&'static str),
     /// The server sent more than the audit reads.
@@ -28,6 +30,10 @@ impl End {
         match self {
             Self::Closed => "the connection was closed without a close frame".to_owned(),
             Self::Reset => "the connection was reset".to_owned(),
+            Self::Alert(AlertDescription::CertificateRequired) => {
+                "the server ended TLS: it asks for a certificate of the client, and none is shown here".to_owned()
+            }
+            Self::Alert(alert) => format!("the server ended TLS with the alert {alert:?}"),
             Self::Garbage(what) => format!("the server sent {what}"),
             Self::TooMuch => "the server sent more than the audit reads".to_owned(),
             Self::Stuck => "the server stopped reading".to_owned(),
@@ -80,7 +86,7 @@ impl Wire {
             }
             if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
                 limit(&self.socket, left);
-                self.read_records().map_err(|error| format!("TLS: {error}"))?;
+                self.read_records().map_err(|error| format!("TLS: {}", read_words(&error)))?;
             }
         }
         // The end of our side of the handshake.
@@ -178,9 +184,34 @@ fn got(read: std::io::Result<usize>) -> Got {
         Err(error) if is_timeout(&error) => Got::Nothing,
         // TLS without its own end: the server dropped the connection.
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Got::End(End::Closed),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Got::End(End::Garbage("something that is no TLS")),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Got::End(match of_tls(&error) {
+            Some(rustls::Error::AlertReceived(alert)) => End::Alert(*alert),
+            _ => End::Garbage("something that is no TLS"),
+        }),
         Err(_) => Got::End(End::Reset),
     }
+}
+
+/// The error of TLS in one of reading.
+fn of_tls(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn read_words(error: &std::io::Error) -> String {
+    match of_tls(error) {
+        Some(rustls::Error::AlertReceived(alert)) => End::Alert(*alert).shown(),
+        Some(error) => tls_words(error),
+        None => error.to_string(),
+    }
+}
+
+/// An error of TLS for people: what the library has no words for, it prints as in a program.
+pub(crate) fn tls_words(error: &rustls::Error) -> String {
+    let words = error.to_string();
+    if words.contains("CaUsedAsEndEntity") {
+        return "the certificate is one of an authority (CA:TRUE), which is none for a server".to_owned();
+    }
+    words
 }
 
 /// A deadline for whatever the socket does next. Zero would mean none.

@@ -162,3 +162,32 @@ fn every_help_has_an_example_and_the_exit_codes() {
         assert!(ran.code == Some(0) && ran.out.contains("Example") && ran.out.contains("Exit codes:"), "{ran:?}");
     }
 }
+
+/// Whoever shares a pipe may have made it non-blocking, as programs of Node do: nothing is cut, and nothing fails.
+#[test]
+fn pipes_that_do_not_block_are_waited_for() {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    let events: Vec<String> =
+        (0..4000).map(|number| format!("\"some-event-with-a-long-name-{number}\": {{}}")).collect();
+    let policy = GOOD.trim_end().strip_suffix('}').unwrap().trim_end().to_owned();
+    let policy = format!("{policy}, \"routes\": {{\"/r\": {{\"events\": {{{}}}}}}}}}", events.join(","));
+    let pair = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, OwnedFd::from(theirs))
+    };
+    let ((mut input, stdin), (mut output, stdout)) = (pair(), pair());
+    let mut child = common::wsguard(&["check", "-", "--json"]).stdin(stdin).stdout(stdout).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    input.write_all(policy.as_bytes()).unwrap();
+    drop(input);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut told = String::new();
+    output.read_to_string(&mut told).unwrap();
+    assert!(told.len() > 300_000, "{}", told.len());
+    assert!(serde_json::from_str::<Value>(&told).unwrap()["warnings"].is_array());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

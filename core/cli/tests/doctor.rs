@@ -344,8 +344,8 @@ fn says(lines: &[String], wanted: &str) {
     assert!(lines.iter().any(|line| line.starts_with(wanted)), "{wanted}: {lines:#?}");
 }
 
-const ABOUT: [&str; 9] =
-    ["upgrade", "path", "host", "origin", "address", "subprotocol", "compression", "messages", "ping"];
+const ABOUT: [&str; 10] =
+    ["upgrade", "path", "host", "origin", "credential", "address", "subprotocol", "compression", "messages", "ping"];
 
 #[test]
 fn without_a_proxy_the_way_is_good() {
@@ -357,7 +357,59 @@ fn without_a_proxy_the_way_is_good() {
         says(&lines, &format!("good {about} "));
     }
     says(&lines, "note silence a silent connection lives for 1 s, which says little");
-    assert_eq!((code, lines.len()), (Some(0), 11), "{lines:#?}");
+    assert_eq!((code, lines.len()), (Some(0), 12), "{lines:#?}");
+}
+
+#[test]
+fn a_machine_that_is_believed_is_no_fault_of_a_proxy() {
+    let scratch = Scratch::new("believed");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!(["127.0.0.1"]));
+    let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/")]);
+    says(&lines, "note address nothing is in between, and this machine (127.0.0.1) is one of trusted_proxies");
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
+/// The stand-in lets all in, so that it can tell: what the server would refuse of it has to be said.
+#[test]
+fn what_the_policy_would_refuse_is_said() {
+    let scratch = Scratch::new("refuse");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!([]));
+    let url = |path: &str| format!("ws://127.0.0.1:{port}{path}");
+    let (code, lines) = way(&[&policy, "--url", &url("/nowhere?x=y")]);
+    says(&lines, "mend path /nowhere is none of the policy's paths and routes: the server would answer 404");
+    assert_eq!(code, Some(1));
+    let (code, lines) = way(&[&policy, "--url", &url("/"), "--set", "hosts=[\"app.example\"]"]);
+    says(&lines, &format!("mend host 127.0.0.1:{port} is none of the policy's hosts: the server would answer 421"));
+    assert_eq!(code, Some(1));
+    // The origin is one of the route's own, or one that a wildcard stands for.
+    let routes = "routes={\"/r\": {\"origins\": [\"https://*.r.example\"]}}";
+    let (code, lines) = way(&[&policy, "--url", &url("/r"), "--set", routes]);
+    says(&lines, "good origin passes as it was sent: https://www.r.example");
+    assert!(code == Some(0) && !lines.iter().any(|line| line.starts_with("note origin")), "{lines:#?}");
+}
+
+/// Clients of the real server come back meanwhile: by a proxy that is not believed they all have one address.
+#[test]
+fn a_crowd_does_not_keep_the_doctor_out() {
+    let scratch = Scratch::new("crowd");
+    let port = free_port();
+    let policy = policy_file(&scratch, port, &json!([]));
+    let url = format!("ws://127.0.0.1:{port}/");
+    let mut doctor = common::wsguard(&["doctor", &policy, "--url", &url, "--silence", "4"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(doctor.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().contains("stands in"));
+    let target = Target::plain(format!("127.0.0.1:{port}"));
+    let statuses: Vec<u16> = (0..80)
+        .map(|_| Client::over(target.connect(Dial::default()).unwrap()).upgrade(&opening("/")).unwrap().status)
+        .collect();
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+    assert_eq!(doctor.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -430,6 +482,25 @@ fn the_way_through_each_proxy_is_good() {
 
 #[test]
 #[ignore = "runs the real proxy: make proxy"]
+fn the_way_by_the_proxy_protocol_is_good() {
+    for proxy in ["nginx", "haproxy"] {
+        let scratch = Scratch::new(&format!("way-protocol-{proxy}"));
+        let certs = Certs::create(&scratch.path("")).unwrap();
+        let policy = policy_file(&scratch, free_port(), &json!(["127.0.0.1"]));
+        let mut stated: Value = serde_json::from_slice(&fs::read(&policy).unwrap()).unwrap();
+        stated["proxy_protocol"] = true.into();
+        let policy = scratch.file("protocol.json", stated.to_string());
+        let (plain, secure) = (free_port(), free_port());
+        let _running = start_proxy(proxy, &policy, plain, secure, &scratch, &certs);
+        let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{plain}/")]);
+        // No header of such a proxy's counts, so none has to be set or removed.
+        says(&lines, "good address the server sees this client as 127.0.0.1");
+        assert_eq!(code, Some(0), "{proxy}: {lines:#?}");
+    }
+}
+
+#[test]
+#[ignore = "runs the real proxy: make proxy"]
 fn what_a_proxy_does_wrong_is_found() {
     let scratch = Scratch::new("wrong");
     let certs = Certs::create(&scratch.path("")).unwrap();
@@ -469,10 +540,35 @@ fn what_a_proxy_does_wrong_is_found() {
         "mend address a client's own X-Forwarded-For is believed",
     );
     says(&spoiled("proxy_set_header Forwarded \"\";", ""), "mend address a client's own");
+    says(
+        &spoiled("proxy_buffering off;", "proxy_buffering off;\n    proxy_set_header Authorization \"\";"),
+        "mend credential bearer does not come: the proxy has to keep",
+    );
+    says(
+        &spoiled("proxy_buffering off;", "proxy_buffering off;\n    proxy_set_header X-Auth-Token hidden;"),
+        "mend credential header:x-auth-token comes with another value: the proxy has to keep",
+    );
     says(&spoiled("proxy_set_header Upgrade $http_upgrade;", ""), "mend upgrade was answered 426");
     says(
         &spoiled("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"),
         "mend silence a silent connection is cut after 1 s",
+    );
+    says(
+        &spoiled("proxy_buffering off;", "proxy_buffering off;\n    set $args \"\";"),
+        "mend upgrade was answered 401 by nginx/",
+    );
+    says(&spoiled("proxy_buffering off;", "return 302 /elsewhere;"), "mend upgrade was answered 302 by nginx/");
+    // Nobody is believed yet: what trust alone would do is said beside it.
+    let believed = policy_file(&scratch, server, &json!([]));
+    assert_eq!(believed, policy);
+    says(
+        &spoiled("proxy_set_header X-Forwarded-For $remote_addr;", "proxy_set_header X-Forwarded-For \"\";"),
+        "mend address the server sees the proxy (127.0.0.1) as the client: \"trusted_proxies\": [\"127.0.0.1\"], and the proxy \
+         has to set X-Forwarded-For, which it does not",
+    );
+    says(
+        &spoiled("X-Forwarded-For $remote_addr", "X-Forwarded-For $http_x_forwarded_for"),
+        "mend address the server sees the proxy (127.0.0.1) as the client: \"trusted_proxies\": [\"127.0.0.1\"], but first",
     );
     drop(certs);
 }

@@ -225,7 +225,7 @@ impl Examiner {
                 Entry::Unclear(format!("the server is busy: {}", answer.shown()))
             }
             Opening::Refused(answer) => Entry::Refused(Some(answer.status), answer.shown()),
-            Opening::Ended(end @ (End::Closed | End::Reset)) => Entry::Refused(None, end.shown()),
+            Opening::Ended(end @ (End::Closed | End::Reset | End::Alert(_))) => Entry::Refused(None, end.shown()),
             Opening::Ended(end) => Entry::Unclear(end.shown()),
             Opening::Silent => Entry::Unclear("no answer in time".to_owned()),
             Opening::Unreachable(why) => Entry::Unclear(why.to_string()),

@@ -32,7 +32,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 
 use crate::outcome::{Ended, Failure, Outcome};
-use crate::terminal;
+use crate::terminal::{self, Patient};
 use checks::Check;
 use examiner::{Entry, Examiner};
 use head::Ask;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Ended {
     let budget = budget(&checks, rate, patience.as_secs());
     let plan = report::plan(&examiner.target.at, &addresses, &checks, budget, rate, patience.as_secs());
     if args.json {
-        std::io::stderr().write_all(plan.as_bytes())?;
+        Patient(std::io::stderr()).write_all(plan.as_bytes())?;
     } else {
         say(&format!(
             "{plan}
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Ended {
 
 /// The plan, on standard output. Where nobody reads what will be sent, nothing is.
 fn say(text: &str) -> std::io::Result<()> {
-    std::io::stdout().write_all(text.as_bytes())
+    Patient(std::io::stdout()).write_all(text.as_bytes())
 }
 
 /// The sum of what the checks may cost, the way in, and the pace.

@@ -120,7 +120,9 @@ pub(crate) fn bad_close(seen: &Seen, sent: Option<u16>) -> Bait {
         (Some((code, _)), _) if sent == Some(*code) || *code == 1000 => {
             Bait::Taken(format!("{}, as if it were an ordinary end", seen.ending().unwrap_or_default()))
         }
-        (Some(_), _) | (None, Some(End::Closed | End::Reset)) => Bait::Refused(seen.ending().unwrap_or_default()),
+        (Some(_), _) | (None, Some(End::Closed | End::Reset | End::Alert(_))) => {
+            Bait::Refused(seen.ending().unwrap_or_default())
+        }
         (None, Some(end)) => Bait::Unclear(end.shown()),
         (None, None) => Bait::Taken("the connection stayed open".to_owned()),
     }

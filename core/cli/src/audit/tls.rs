@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::outcome::Failure;
+use crate::wire::tls_words;
 
 /// How soon is soon.
 pub(crate) const SOON_DAYS: u64 = 14;
@@ -92,7 +93,7 @@ fn fault(error: Error) -> CertificateFault {
             E::NotValidForName | E::NotValidForNameContext { .. } => CertificateFault::OtherName,
             // The second: an authority of a known name, and with another key.
             E::UnknownIssuer | E::BadSignature => CertificateFault::UnknownIssuer,
-            other => CertificateFault::Other(other.to_string()),
+            other => CertificateFault::Other(tls_words(&Error::InvalidCertificate(other))),
         },
         other => CertificateFault::Other(other.to_string()),
     }
@@ -173,6 +174,22 @@ mod tests {
         assert_eq!(judge("localhost", &roots, day(-1)), Some(CertificateFault::NotValidNow));
         assert_eq!(judge("other.example", &roots, day(1)), Some(CertificateFault::OtherName));
         assert_eq!(judge("localhost", &june().1, day(1)), Some(CertificateFault::UnknownIssuer));
+    }
+
+    /// As `openssl req -x509` makes one by itself, and `--ca` names it.
+    #[test]
+    fn one_of_an_authority_is_said_in_words() {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let Some(CertificateFault::Other(words)) = judge(&[authority.der().clone()], &name, roots, day(1)).unwrap()
+        else {
+            panic!("it is taken");
+        };
+        assert!(words.contains("CA:TRUE"), "{words}");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Client {
     wire: Wire,
     /// What was read and not taken yet.
     buffer: Vec<u8>,
+    /// The fragments of a message that has begun, and its opcode: proxies may fragment (RFC 6455, section 5.4).
+    begun: Option<(u8, Vec<u8>)>,
     pub(super) local: SocketAddr,
 }
 
@@ -80,7 +82,7 @@ impl Client {
         let mut last = "there is no address".to_owned();
         for address in addresses {
             match Wire::dial(*address, tls.as_ref().map(|(config, name)| (config, name)), within) {
-                Ok(wire) => return Ok(Self { local: wire.local()?, wire, buffer: Vec::new() }),
+                Ok(wire) => return Ok(Self { local: wire.local()?, wire, buffer: Vec::new(), begun: None }),
                 Err(why) => last = why,
             }
         }
@@ -143,19 +145,20 @@ impl Client {
         self.wire.write(&frame, PATIENCE).map_err(ended)
     }
 
-    /// The next frame that is no ping; pings are answered on the way, and counted.
+    /// The next message or frame of control that is no ping; pings are answered on the way, and counted.
     pub(super) fn frame(&mut self, pings: &mut u32, within: Duration) -> io::Result<(u8, Vec<u8>)> {
         let deadline = Instant::now() + within;
         loop {
-            let Some((opcode, payload)) = take(&mut self.buffer)? else {
+            let Some(frame) = take(&mut self.buffer)? else {
                 self.fill(deadline)?;
                 continue;
             };
-            if opcode != PING {
-                return Ok((opcode, payload));
+            if frame.opcode == PING {
+                *pings += 1;
+                self.send(PONG, &frame.payload)?;
+            } else if let Some(whole) = join(&mut self.begun, frame)? {
+                return Ok(whole);
             }
-            *pings += 1;
-            self.send(PONG, &payload)?;
         }
     }
 
@@ -182,8 +185,15 @@ fn ended(end: End) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, end.shown())
 }
 
-/// The first frame in the buffer, once it is whole. Nobody here sends fragments, or compresses.
-fn take(buffer: &mut Vec<u8>) -> io::Result<Option<(u8, Vec<u8>)>> {
+#[derive(Debug, PartialEq, Eq)]
+struct Frame {
+    is_last: bool,
+    opcode: u8,
+    payload: Vec<u8>,
+}
+
+/// The first frame in the buffer, once it is whole. Nobody here compresses.
+fn take(buffer: &mut Vec<u8>) -> io::Result<Option<Frame>> {
     let [first, second, ..] = buffer[..] else { return Ok(None) };
     let (len, head) = match (second & 0x7f, &buffer[2..]) {
         (126, [a, b, ..]) => (usize::from(u16::from_be_bytes([*a, *b])), 4),
@@ -194,15 +204,40 @@ fn take(buffer: &mut Vec<u8>) -> io::Result<Option<(u8, Vec<u8>)>> {
         (126 | 127, _) => return Ok(None),
         (len, _) => (usize::from(len), 2),
     };
-    if len > MAX_FRAME || second & 0x80 != 0 || first & 0xf0 != 0x80 {
-        return Err(io::Error::other("a frame came that the server did not send"));
+    if len > MAX_FRAME || second & 0x80 != 0 || first & 0x70 != 0 {
+        return Err(strange());
     }
     if buffer.len() < head + len {
         return Ok(None);
     }
     let payload = buffer[head..head + len].to_vec();
     buffer.drain(..head + len);
-    Ok(Some((first & 0x0f, payload)))
+    Ok(Some(Frame { is_last: first & 0x80 != 0, opcode: first & 0x0f, payload }))
+}
+
+/// A whole message, or a frame of control between its fragments.
+fn join(begun: &mut Option<(u8, Vec<u8>)>, frame: Frame) -> io::Result<Option<(u8, Vec<u8>)>> {
+    if frame.opcode >= CLOSE {
+        return if frame.is_last { Ok(Some((frame.opcode, frame.payload))) } else { Err(strange()) };
+    }
+    let (opcode, mut message) = match (begun.take(), frame.opcode) {
+        (Some(begun), 0) => begun,
+        (None, opcode @ 1..) => (opcode, Vec::new()),
+        _ => return Err(strange()),
+    };
+    if message.len() + frame.payload.len() > MAX_FRAME {
+        return Err(strange());
+    }
+    message.extend(frame.payload);
+    if frame.is_last {
+        return Ok(Some((opcode, message)));
+    }
+    *begun = Some((opcode, message));
+    Ok(None)
+}
+
+fn strange() -> io::Error {
+    io::Error::other("a frame came that the server did not send")
 }
 
 fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
@@ -233,19 +268,38 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
 mod tests {
     use super::*;
 
+    fn frame(opcode: u8, payload: &[u8]) -> Frame {
+        Frame { is_last: true, opcode, payload: payload.to_vec() }
+    }
+
     #[test]
     fn frames_are_taken_when_they_are_whole() {
         let mut buffer = vec![0x81, 2, b'h'];
         assert_eq!(take(&mut buffer).unwrap(), None);
         buffer.extend([b'i', 0x82, 126, 0]);
-        assert_eq!(take(&mut buffer).unwrap(), Some((TEXT, b"hi".to_vec())));
+        assert_eq!(take(&mut buffer).unwrap(), Some(frame(TEXT, b"hi")));
         assert_eq!(take(&mut buffer).unwrap(), None);
         buffer.extend([1, 7]);
-        assert_eq!(take(&mut buffer).unwrap(), Some((BINARY, vec![7])));
-        for wrong in
-            [vec![0x81, 0x80, 0, 0, 0, 0], vec![0xc1, 0], vec![0x01, 0], vec![0x82, 127, 255, 0, 0, 0, 0, 0, 0, 0]]
-        {
+        assert_eq!(take(&mut buffer).unwrap(), Some(frame(BINARY, &[7])));
+        for wrong in [vec![0x81, 0x80, 0, 0, 0, 0], vec![0xc1, 0], vec![0x82, 127, 255, 0, 0, 0, 0, 0, 0, 0]] {
             assert!(take(&mut wrong.clone()).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn fragments_of_a_proxy_are_one_message() {
+        let open = |opcode, payload: &[u8]| Frame { is_last: false, ..frame(opcode, payload) };
+        let mut begun = None;
+        assert_eq!(join(&mut begun, open(TEXT, b"h")).unwrap(), None);
+        assert_eq!(join(&mut begun, open(0, b"")).unwrap(), None);
+        assert_eq!(join(&mut begun, frame(PONG, b"x")).unwrap(), Some((PONG, b"x".to_vec())));
+        assert_eq!(join(&mut begun, frame(0, b"i")).unwrap(), Some((TEXT, b"hi".to_vec())));
+        assert_eq!(begun, None);
+        for wrong in [frame(0, b"x"), open(CLOSE, b"")] {
+            assert!(join(&mut None, wrong).is_err());
+        }
+        assert!(join(&mut Some((TEXT, Vec::new())), frame(TEXT, b"x")).is_err());
+        // However many there are, what is kept is bounded.
+        assert!(join(&mut Some((TEXT, vec![0; MAX_FRAME])), frame(0, b"x")).is_err());
     }
 }

@@ -6,9 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
-use wsguard::binding::Policy;
+use wsguard::ConnectionId;
+use wsguard::binding::{Policy, PolicySet};
+use wsguard_proto::auth::TokenSource;
+use wsguard_proto::host_header::Authority;
 
 use super::client::{self, Answer, Client, PATIENCE};
+use super::credential;
 use super::stand_in::{Request, SUBPROTOCOL, Seen, StandIn};
 use crate::outcome::Failure;
 use crate::reach::Target;
@@ -42,7 +46,12 @@ pub(super) struct Examination<'e> {
     pub(super) origin: String,
     /// How long a connection is left silent; zero: it is not tried.
     pub(super) silence: Duration,
+    /// Which paths are served.
+    pub(super) set: &'e PolicySet,
+    /// The policy of the URL's path.
     pub(super) policy: &'e Policy,
+    /// Where a credential is looked for.
+    places: Vec<TokenSource>,
     found: Vec<Found>,
 }
 
@@ -57,14 +66,20 @@ pub(super) fn nonce() -> Result<String, Failure> {
 }
 
 impl<'e> Examination<'e> {
-    pub(super) fn new(target: Target, addresses: Vec<SocketAddr>, policy: &'e Policy, origin: String) -> Self {
-        Self { target, addresses, authorities: None, origin, silence: Duration::ZERO, policy, found: Vec::new() }
+    pub(super) fn new(
+        target: Target,
+        addresses: Vec<SocketAddr>,
+        (set, policy): (&'e PolicySet, &'e Policy),
+        origin: String,
+    ) -> Self {
+        let (places, silence) = (credential::places(policy), Duration::ZERO);
+        Self { target, addresses, authorities: None, origin, silence, set, policy, places, found: Vec::new() }
     }
 
     /// # Errors
     /// Nobody listens at the URL, or TLS fails there: nothing can be told of the way.
     pub(super) fn run(mut self, server: &StandIn, nonce: &str) -> Result<Vec<Found>, Failure> {
-        let (mut one, answer) = self.open(nonce)?;
+        let (one, answer) = self.open(nonce)?;
         if answer.status != 101 {
             self.not_upgraded(&answer, server);
             return Ok(self.found);
@@ -84,13 +99,21 @@ impl<'e> Examination<'e> {
         }
         self.path(&request);
         self.names(&request);
-        let is_direct = server.address.rsplit_once(':').is_some_and(|(_, port)| port == self.target.port.to_string());
-        self.address(&request, ip, peer, one.local.ip(), is_direct);
+        self.credential(&request);
+        let is_direct = peer.is_some_and(|peer| is_same(peer, one.local));
+        self.address(&request, ip, peer.map(|peer| peer.ip()), one.local.ip(), is_direct);
         self.subprotocol(&request, &answer);
         self.compression(&request, &answer);
-        self.messages(&mut one);
-        self.pings(&mut one, server, conn);
-        self.close_codes(one, server, conn, nonce);
+        // What broke a connection is told once: the next thing is looked at on one that works.
+        let mut connection = (one, conn);
+        if !self.messages(&mut connection.0) {
+            match self.further(server, nonce, "messages") {
+                Some(further) => connection = further,
+                None => return Ok(self.found),
+            }
+        }
+        self.pings(&mut connection.0, server, connection.1);
+        self.close_codes(connection, server, nonce);
         if !self.silence.is_zero() {
             self.silent(nonce);
         }
@@ -105,13 +128,15 @@ impl<'e> Examination<'e> {
         let mut client = Client::connect(&self.target, &self.addresses, self.authorities, PATIENCE)?;
         let path = &self.target.path;
         let path = format!("{path}{}wsguard-doctor={nonce}", if path.contains('?') { '&' } else { '?' });
-        let headers = [
+        let credentials = credential::headers(&self.places);
+        let mut headers = vec![
             ("Origin", self.origin.as_str()),
             ("X-Forwarded-For", SPOOFED),
             ("Forwarded", "for=203.0.113.99"),
             ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
             ("Sec-WebSocket-Protocol", SUBPROTOCOL),
         ];
+        headers.extend(credentials.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let answer = client.upgrade(&self.target, &path, &headers, PATIENCE);
         let answer = answer
             .map_err(|error| Failure::new(format!("{}: the handshake was not answered: {error}", self.target)))?;
@@ -120,16 +145,9 @@ impl<'e> Examination<'e> {
 
     fn not_upgraded(&mut self, answer: &Answer, server: &StandIn) {
         let by = answer.header("Server").map_or_else(String::new, |name| format!(" by {}", harmless(name, 64)));
-        let why = match server.see(Duration::from_millis(500), |seen| match seen {
-            Seen::Refused { verdict, detail } => {
-                Some(format!("the doctor's server saw it as {verdict}: {}", harmless(&detail, 200)))
-            }
-            _ => None,
-        }) {
+        let why = match server.see(Duration::from_millis(500), |seen| refusal(seen, answer.status)) {
             Some(seen) => seen,
-            None if answer.status == 401 => {
-                "a credential is asked for on the way, or the query does not pass".to_owned()
-            }
+            None if answer.status == 401 => "a credential is asked for on the way".to_owned(),
             None => {
                 "nothing of it reached the doctor's server: the proxy leads elsewhere, or passes no upgrade".to_owned()
             }
@@ -153,6 +171,25 @@ impl<'e> Examination<'e> {
             )
         };
         self.tell(mark, "path", words);
+        if self.set.resolve(&request.path).is_none() {
+            let words = format!(
+                "{} is none of the policy's paths and routes: the server would answer 404",
+                harmless(&request.path, 128)
+            );
+            self.tell(Mark::Bad, "path", words);
+        }
+    }
+
+    /// What shows a credential has to reach the server.
+    fn credential(&mut self, request: &Request) {
+        let faults = credential::faults(&self.places, request);
+        if !faults.is_empty() {
+            let words = format!("{}: the proxy has to keep what the policy reads credentials from", faults.join(", "));
+            self.tell(Mark::Bad, "credential", words);
+        } else if !self.places.is_empty() {
+            let places: Vec<_> = self.places.iter().map(ToString::to_string).collect();
+            self.tell(Mark::Good, "credential", format!("passes: {}", harmless(&places.join(", "), 200)));
+        }
     }
 
     fn names(&mut self, request: &Request) {
@@ -171,6 +208,11 @@ impl<'e> Examination<'e> {
             };
             self.tell(mark, about, words);
         }
+        let host = harmless(request.header("host").unwrap_or_default(), 128);
+        if Authority::parse(host.as_bytes()).is_some_and(|host| !self.policy.hosts.allows(&host)) {
+            let words = format!("{host} is none of the policy's hosts: the server would answer 421");
+            self.tell(Mark::Bad, "host", words);
+        }
         if !self.policy.origins.allows(self.origin.as_bytes()) {
             self.tell(
                 Mark::Note,
@@ -185,6 +227,13 @@ impl<'e> Examination<'e> {
         let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
         let own = own.to_canonical();
         let last_hop = || request.header("x-forwarded-for")?.rsplit(',').next()?.trim().parse::<IpAddr>().ok();
+        if ip == spoofed && is_direct {
+            let words = format!(
+                "nothing is in between, and this machine ({own}) is one of trusted_proxies: what it claims is believed; of a \
+                 client elsewhere it is not"
+            );
+            return self.tell(Mark::Note, "address", words);
+        }
         if ip == spoofed && self.policy.trusted_proxies.trusts(Some(own)) && last_hop() == Some(own) {
             // Whoever is no trusted proxy is the rightmost hop that counts.
             let words = format!(
@@ -200,7 +249,9 @@ impl<'e> Examination<'e> {
             return self.tell(Mark::Bad, "address", words);
         }
         let is_believed = self.policy.trusted_proxies.trusts(peer);
-        if is_believed && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
+        // With the PROXY protocol the server reads neither header.
+        let is_read = is_believed && !self.policy.proxy_protocol;
+        if is_read && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
             self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
         let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
@@ -216,10 +267,22 @@ impl<'e> Examination<'e> {
                 format!("the server sees this client as {own}, whatever it claims"),
             );
         }
-        if !is_believed {
+        // With the PROXY protocol the peer is who the proxy says it is: whoever that is, it is no proxy to trust.
+        if !is_believed && !self.policy.proxy_protocol {
             let entry = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+            // Trust alone would not help where nobody says who the client is, and harm where the client itself does.
+            let passes = |name: &str| request.all(name).any(|value| value.contains(SPOOFED));
+            let more = if !is_told {
+                ", and the proxy has to set X-Forwarded-For, which it does not"
+            } else if passes("x-forwarded-for") && last_hop() == spoofed {
+                ", but first the proxy has to set X-Forwarded-For, where it passes on the client's own"
+            } else if passes("forwarded") {
+                ", but first the proxy has to remove Forwarded, where it passes on the client's own"
+            } else {
+                ""
+            };
             let words = format!(
-                "the server sees the proxy ({}) as the client: \"trusted_proxies\": [\"{entry}\"]",
+                "the server sees the proxy ({}) as the client: \"trusted_proxies\": [\"{entry}\"]{more}",
                 shown(peer)
             );
             return self.tell(Mark::Bad, "address", words);
@@ -260,28 +323,23 @@ impl<'e> Examination<'e> {
         }
     }
 
-    fn messages(&mut self, client: &mut Client) {
+    /// Whether they pass.
+    fn messages(&mut self, client: &mut Client) -> bool {
         for (opcode, len) in [(client::TEXT, 5), (client::BINARY, 60_000)] {
             let payload = vec![b'x'; len];
-            let came = client.send(opcode, &payload).and_then(|()| client.frame(&mut 0, PATIENCE));
-            match came {
-                Ok((came, bytes)) if came == opcode && bytes == payload => {}
-                Ok((came, bytes)) => {
-                    return self.tell(
-                        Mark::Bad,
-                        "messages",
-                        format!("{len} bytes came back as {} bytes with the opcode {came}", bytes.len()),
-                    );
-                }
-                Err(error) => {
-                    return self.tell(Mark::Bad, "messages", format!("{len} bytes do not come back: {error}"));
-                }
-            }
+            let words = match client.send(opcode, &payload).and_then(|()| client.frame(&mut 0, PATIENCE)) {
+                Ok((came, bytes)) if came == opcode && bytes == payload => continue,
+                Ok((came, bytes)) => format!("{len} bytes came back as {} bytes with the opcode {came}", bytes.len()),
+                Err(error) => format!("{len} bytes do not come back: {error}"),
+            };
+            self.tell(Mark::Bad, "messages", words);
+            return false;
         }
         self.tell(Mark::Good, "messages", "text and binary pass both ways");
+        true
     }
 
-    fn pings(&mut self, client: &mut Client, server: &StandIn, conn: wsguard::ConnectionId) {
+    fn pings(&mut self, client: &mut Client, server: &StandIn, conn: ConnectionId) {
         let _ = server.handle.conn(conn).ping();
         // The frame behind the ping makes the client look at both.
         let mut pings = 0;
@@ -302,7 +360,7 @@ impl<'e> Examination<'e> {
         }
     }
 
-    fn close_codes(&mut self, mut one: Client, server: &StandIn, conn: wsguard::ConnectionId, nonce: &str) {
+    fn close_codes(&mut self, (mut one, conn): (Client, ConnectionId), server: &StandIn, nonce: &str) {
         let _ = server.handle.conn(conn).close(4001, "doctor");
         let from_server = loop {
             match one.frame(&mut 0, PATIENCE) {
@@ -316,18 +374,27 @@ impl<'e> Examination<'e> {
         let _ = one.send(client::CLOSE, &4001_u16.to_be_bytes());
         drop(one);
         let _ = server.see(PATIENCE, |seen| matches!(seen, Seen::Close { .. }).then_some(()));
-        server.forget();
-        let Some(mut two) = self.again(nonce, "close") else { return };
+        let Some((mut two, _)) = self.further(server, nonce, "close") else { return };
         let _ = two.send(client::CLOSE, &4002_u16.to_be_bytes());
         let from_client = server.see(PATIENCE, |seen| if let Seen::Close { code } = seen { Some(code) } else { None });
-        match (from_server, from_client) {
-            (Some(4001), Some(4002)) => self.tell(Mark::Good, "close", "codes pass both ways"),
-            (server, client) => self.tell(
-                Mark::Bad,
-                "close",
-                format!("4001 of the server came as {server:?}, 4002 of the client as {client:?}"),
-            ),
+        if (from_server, from_client) == (Some(4001), Some(4002)) {
+            return self.tell(Mark::Good, "close", "codes pass both ways");
         }
+        let came = |code: Option<u16>| code.map_or_else(|| "nothing".to_owned(), |code| code.to_string());
+        let words =
+            format!("4001 of the server came as {}, 4002 of the client as {}", came(from_server), came(from_client));
+        self.tell(Mark::Bad, "close", words);
+    }
+
+    /// A further connection, and what the server calls it.
+    fn further(&mut self, server: &StandIn, nonce: &str, about: &'static str) -> Option<(Client, ConnectionId)> {
+        server.forget();
+        let client = self.again(nonce, about)?;
+        let conn = server.see(PATIENCE, |seen| if let Seen::Open { conn, .. } = seen { Some(conn) } else { None });
+        if conn.is_none() {
+            self.tell(Mark::Bad, about, "a further connection was answered 101 by somebody else");
+        }
+        Some((client, conn?))
     }
 
     /// A further connection; that there is none is something to mend.
@@ -356,6 +423,27 @@ impl<'e> Examination<'e> {
         let (mark, words) = silence(lived, cut, self.policy.ping_interval_ms);
         self.tell(mark, "silence", words);
     }
+}
+
+/// What a refusal of the stand-in says of the doctor's own handshake, which was answered with this status.
+fn refusal(seen: Seen, status: u16) -> Option<String> {
+    match seen {
+        // It refuses a credential for one reason alone: the number in the query did not come. With another status it was a client
+        // of the real server.
+        Seen::Refused { verdict: "auth_failed", .. } => (status == 401).then(|| {
+            "a handshake came to the doctor's server without the doctor's query: the proxy has to keep the query"
+                .to_owned()
+        }),
+        Seen::Refused { verdict, detail } => {
+            Some(format!("the doctor's server saw it as {verdict}: {}", harmless(&detail, 200)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the socket of the server is the other end of the client's own: there is nothing in between.
+fn is_same(peer: SocketAddr, own: SocketAddr) -> bool {
+    (peer.ip().to_canonical(), peer.port()) == (own.ip().to_canonical(), own.port())
 }
 
 /// What a silent connection's life says: whether the server's pings come often enough.
@@ -412,6 +500,15 @@ pub(super) fn text(target: &Target, found: &[Found], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_somebody_else_says_nothing() {
+        let of = |verdict, status| refusal(Seen::Refused { verdict, detail: "why".into() }, status);
+        assert!(of("auth_failed", 401).unwrap().ends_with("has to keep the query"));
+        assert_eq!(of("auth_failed", 302), None);
+        assert_eq!(of("upgrade_required", 426).unwrap(), "the doctor's server saw it as upgrade_required: why");
+        assert_eq!(refusal(Seen::Pong, 401), None);
+    }
 
     #[test]
     fn silence_is_judged_beside_the_pings() {

@@ -1,6 +1,7 @@
 //! `wsguard doctor`: the configuration of a proxy for a policy, and what the proxies on the way to a server do.
 
 mod client;
+mod credential;
 mod examine;
 mod plan;
 mod stand_in;
@@ -9,6 +10,9 @@ mod writers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Map;
+
+use crate::check::Scope;
 use crate::moments::span;
 use crate::outcome::{Ended, Failure, Outcome};
 use crate::policy::{Read, Source};
@@ -118,7 +122,8 @@ fn examine(args: &Args, read: &Read, url: &str) -> Ended {
     if let Some(listen) = &args.listen {
         options.listen.clone_from(listen);
     }
-    let mut way = Examination::new(target.clone(), addresses, policy, origin(args, read)?);
+    let route = resolved.as_ref().and_then(|resolved| resolved.route.as_deref());
+    let mut way = Examination::new(target.clone(), addresses, (&read.set, policy), origin(args, read, route)?);
     way.authorities = args.ca.as_deref();
     way.silence = Duration::from_secs(args.silence);
     let nonce = examine::nonce()?;
@@ -129,10 +134,16 @@ fn examine(args: &Args, read: &Read, url: &str) -> Ended {
     Ok(if found.iter().any(|one| one.mark == Mark::Bad) { Outcome::Found } else { Outcome::Well })
 }
 
-/// An origin that the policy lets in, or the one that was asked for.
-fn origin(args: &Args, read: &Read) -> Result<String, Failure> {
-    let listed = read.options.origins.iter().flatten().find(|origin| !origin.contains('*'));
-    let origin = args.origin.as_ref().or(listed).cloned().unwrap_or_else(|| "https://app.example.com".to_owned());
+/// An origin that the policy lets in on this route, or the one that was asked for.
+fn origin(args: &Args, read: &Read, route: Option<&str>) -> Result<String, Failure> {
+    let empty = Map::new();
+    let scopes = Scope::all(read.stated.as_object().unwrap_or(&empty));
+    let scope = scopes.iter().find(|scope| scope.route == route).or(scopes.first());
+    // One of those that a wildcard stands for.
+    let one_of = |origin: String| origin.replace("://*.", "://www.").replace(":*", "");
+    let mut listed = scope.and_then(|scope| scope.list("origins")).into_iter().flatten().map(one_of);
+    let listed = listed.find(|origin| !origin.contains('*'));
+    let origin = args.origin.clone().or(listed).unwrap_or_else(|| "https://app.example.com".to_owned());
     if origin.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(origin);
     }

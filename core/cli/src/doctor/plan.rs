@@ -248,7 +248,8 @@ fn names(scopes: &[Scope<'_>]) -> Vec<String> {
 
 /// A host as configurations write it; `None`: none that they could have.
 fn name(host: &str) -> Option<String> {
-    let host = host.to_ascii_lowercase();
+    // As a client asks for it: the dot behind a name is no part of it for a proxy (Caddy starts with none that has one).
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     quoted(&host).ok().filter(|host| !host.contains('*'))
 }
@@ -348,6 +349,7 @@ mod tests {
         let of = |more: Value| plan(&more).map(|plan| (plan.names.join(" "), plan.any_name)).unwrap();
         let hosts = json!(["a.example:443", "b.example", "A.example:8443", "127.0.0.1", "[::1]:80"]);
         assert_eq!(of(json!({"hosts": hosts})), ("a.example b.example 127.0.0.1 [::1]".into(), false));
+        assert_eq!(of(json!({"hosts": ["a.example.", "A.example:80", "b.example.:443"]})).0, "a.example b.example");
         let route = json!({"hosts": ["a.example"], "routes": {"/x": {"hosts": ["x.example"]}}});
         assert_eq!(of(route), ("a.example x.example".into(), false));
         let odd = ["https://*.a.example", "http://localhost:*", "chrome-extension://abc", "null", "http://[::1]:3000"];

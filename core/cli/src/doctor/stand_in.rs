@@ -1,7 +1,7 @@
 //! The server that stands in for the real one while the way to it is examined: on the policy's address, with its TLS and its
 //! proxies. It lets in nobody but the doctor, who shows a random number, and tells what it sees.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -25,7 +25,8 @@ pub(super) enum Seen {
     Open {
         conn: ConnectionId,
         ip: Option<IpAddr>,
-        peer: Option<IpAddr>,
+        /// Who opened the socket.
+        peer: Option<SocketAddr>,
     },
     /// The answer to a ping of the server.
     Pong,
@@ -48,8 +49,19 @@ pub(super) struct Request {
 }
 
 impl Request {
+    #[cfg(test)]
+    pub(super) fn new(path: &str, headers: Vec<(String, String)>) -> Self {
+        Self { path: path.to_owned(), headers }
+    }
+
+    /// The first header of this name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.all(name).next()
+    }
+
+    /// Every header of this name.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -132,6 +144,10 @@ fn lenient(given: Options) -> Options {
     options.max_head_bytes = given.max_head_bytes;
     options.compression = Some(Compression::default());
     options.subprotocols = vec![SUBPROTOCOL.to_owned()];
+    // The server's clients come back meanwhile, all of one address behind a proxy that is not believed yet: they get their 401,
+    // and the doctor's own handshakes are not those over a limit.
+    options.handshakes_per_ip = None;
+    options.max_connections_per_ip = options.max_connections;
     options.threads = 1;
     // The pings are the doctor's.
     options.ping_interval_ms = 0;
@@ -148,7 +164,7 @@ fn look(event: &Event<'_>, handle: &Handle, nonce: &str) -> Option<Seen> {
             let request = || Request { path: upgrade.request.path.clone(), headers: upgrade.request.headers.clone() };
             is_ours.then(|| Seen::Request(Box::new(request())))
         }
-        Event::Open(open) => Some(Seen::Open { conn: open.conn, ip: open.ip, peer: open.peer.map(|peer| peer.ip()) }),
+        Event::Open(open) => Some(Seen::Open { conn: open.conn, ip: open.ip, peer: open.peer }),
         Event::Text(conn, text) => {
             let _ = handle.conn(*conn).plain().send(*text);
             None

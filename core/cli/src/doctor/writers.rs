@@ -282,6 +282,8 @@ fn caddy(plan: &Plan) -> String {
     };
     format!(
         "{head}# Caddy passes `Origin`, `Host` and the upgrade, sets X-Forwarded-For itself, and ends no silent connection.
+# It holds unfinished requests for long by itself. The policy's handshake_timeout_ms belongs into its global options, the first
+# block of the Caddyfile: servers {{ timeouts {{ read_header {handshake}s }} }}, each brace's inside on a line of its own.
 {site} {{
 {bind}{tls}{open}        reverse_proxy {address} {{
             header_up -Forwarded
@@ -289,6 +291,7 @@ fn caddy(plan: &Plan) -> String {
 {close}}}
 ",
         head = plan.head("#", "Caddy"),
+        handshake = plan.handshake_s,
     )
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::terminal::Patient;
+
 /// How many lines may wait for the terminal; more are counted and left out.
 const MAX_WAITING: usize = 1024;
 
@@ -29,7 +31,7 @@ impl Out {
     /// # Errors
     /// There is no thread to have.
     pub(super) fn start(left_out: impl Fn(u64) -> String + Send + 'static) -> io::Result<Self> {
-        Self::to(io::stdout(), left_out)
+        Self::to(Patient(io::stdout()), left_out)
     }
 
     fn to(

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::outcome::{Ended, Failure};
 use crate::policy::open;
+use crate::terminal::Patient;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -38,7 +39,7 @@ pub(crate) fn read(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     let wrong = |error: std::io::Error| Failure::new(format!("{option}: {error}"));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
-        let stdin = std::io::stdin().lock();
+        let stdin = Patient(std::io::stdin().lock());
         std::io::Read::read_to_end(&mut std::io::Read::take(stdin, MAX_BYTES + 1), &mut bytes).map_err(wrong)?;
     } else {
         let file = open(path).map_err(wrong)?;

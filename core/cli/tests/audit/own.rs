@@ -89,6 +89,21 @@ fn nor_does_it_over_tls() {
     handle.stop();
 }
 
+#[test]
+fn a_server_that_asks_clients_for_certificates_is_told_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = Certs::create(dir.path()).unwrap();
+    let mut policy = policy();
+    let ca = certs.path("ca.pem");
+    policy["tls"] = json!({"cert": certs.path("server.pem"), "key": certs.path("server.key"), "client_ca": ca});
+    let (address, handle) = start(&policy);
+    let (code, report) =
+        report(&[&LET_IN[..], &[&format!("wss://{address}/"), "--ca", &ca, "--only", "unmasked"]].concat());
+    handle.stop();
+    assert_eq!((code, word(&report, "unmasked")), (2, "unknown"), "{report}");
+    assert!(report.to_string().contains("it asks for a certificate of the client"), "{report}");
+}
+
 /// Hands connections on to a server, but answers a `ClientHello` of TLS 1.0 and 1.1 itself, as a server that speaks them would.
 fn old_tls_before(server: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
