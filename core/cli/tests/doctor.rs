@@ -390,21 +390,26 @@ fn what_the_policy_would_refuse_is_said() {
     assert!(code == Some(0) && !lines.iter().any(|line| line.starts_with("note origin")), "{lines:#?}");
 }
 
-/// Clients of the real server come back meanwhile: by a proxy that is not believed they all have one address.
-#[test]
-fn a_crowd_does_not_keep_the_doctor_out() {
-    let scratch = Scratch::new("crowd");
+/// A doctor that stands in for the server and waits through a silence of so many seconds, and where it listens.
+fn standing_in(scratch: &Scratch, silence: &str) -> (Child, Target) {
     let port = free_port();
-    let policy = policy_file(&scratch, port, &json!([]));
+    let policy = policy_file(scratch, port, &json!([]));
     let url = format!("ws://127.0.0.1:{port}/");
-    let mut doctor = common::wsguard(&["doctor", &policy, "--url", &url, "--silence", "4"])
+    let mut doctor = common::wsguard(&["doctor", &policy, "--url", &url, "--silence", silence])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(doctor.stderr.take().unwrap()).lines();
+    let mut told = BufReader::new(doctor.stderr.as_mut().unwrap()).lines();
     assert!(told.next().unwrap().unwrap().contains("stands in"));
-    let target = Target::plain(format!("127.0.0.1:{port}"));
+    (doctor, Target::plain(format!("127.0.0.1:{port}")))
+}
+
+/// Clients of the real server come back meanwhile: by a proxy that is not believed they all have one address.
+#[test]
+fn a_crowd_does_not_keep_the_doctor_out() {
+    let scratch = Scratch::new("crowd");
+    let (mut doctor, target) = standing_in(&scratch, "4");
     let statuses: Vec<u16> = (0..80)
         .map(|_| Client::over(target.connect(Dial::default()).unwrap()).upgrade(&opening("/")).unwrap().status)
         .collect();
@@ -440,17 +445,7 @@ fn a_listener_that_is_taken_is_said() {
 #[test]
 fn the_stand_in_lets_in_nobody_else() {
     let scratch = Scratch::new("nobody");
-    let port = free_port();
-    let policy = policy_file(&scratch, port, &json!([]));
-    let url = format!("ws://127.0.0.1:{port}/");
-    let mut doctor = common::wsguard(&["doctor", &policy, "--url", &url, "--silence", "3"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut told = BufReader::new(doctor.stderr.take().unwrap()).lines();
-    assert!(told.next().unwrap().unwrap().contains("stands in"));
-    let target = Target::plain(format!("127.0.0.1:{port}"));
+    let (mut doctor, target) = standing_in(&scratch, "3");
     for path in ["/", "/?wsguard-doctor=", "/?wsguard-doctor=00000000000000000000000000000000"] {
         assert_eq!(
             Client::over(target.connect(Dial::default()).unwrap()).upgrade(&opening(path)).unwrap().status,

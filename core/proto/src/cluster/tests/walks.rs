@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::buckets::{BURST, LEASE, RATE};
+use super::store::Store;
 use super::world::{LEASE_MS, World};
 use crate::bans::Subject;
 use crate::cluster::ops::{Kind, LogId, Message, NodeId, Op, Request, Topic};
@@ -540,9 +541,8 @@ fn a_ban_that_redis_lost_when_it_was_set_back_is_said_again() {
     assert!(world.peers.iter().all(|peer| peer.banned == BTreeSet::from([kept.clone()])));
 }
 
-/// A replica takes over that has not got the last moments, or a disk is read again.
-#[test]
-fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
+/// Two nodes held a user when the store was saved, and the first does no more.
+fn left_since_it_was_saved() -> (World, Arc<str>, Store) {
     let mut world = joined(2);
     let user: Arc<str> = "ada".into();
     world.enter(0, &user, 2);
@@ -551,6 +551,13 @@ fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
     let saved = world.store.save();
     world.exit(0, &user);
     world.run(LEASE_MS / 2);
+    (world, user, saved)
+}
+
+/// A replica takes over that has not got the last moments, or a disk is read again.
+#[test]
+fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
+    let (mut world, user, saved) = left_since_it_was_saved();
     assert_eq!(world.store.users[&user].counts.len(), 1);
     (0..2).for_each(|at| world.disconnect(at));
     world.store.set_back(saved);
@@ -575,14 +582,7 @@ fn whoever_left_before_redis_was_set_back_is_not_counted_for_ever() {
 /// Replicas may take over one after another, each as late as the first.
 #[test]
 fn whoever_left_is_not_counted_however_often_redis_is_set_back() {
-    let mut world = joined(2);
-    let user: Arc<str> = "ada".into();
-    world.enter(0, &user, 2);
-    world.enter(1, &user, 2);
-    world.flow();
-    let saved = world.store.save();
-    world.exit(0, &user);
-    world.run(LEASE_MS / 2);
+    let (mut world, user, saved) = left_since_it_was_saved();
     for _ in 0..3 {
         (0..2).for_each(|at| world.disconnect(at));
         world.store.set_back(saved.clone());
