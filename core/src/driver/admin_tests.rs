@@ -80,6 +80,7 @@ fn it_ends_with_its_server() {
 fn events_age_until_they_are_taken() {
     use crate::driver::events::EventBatch;
     use crate::driver::ids::ConnectionId;
+    use crate::driver::shard_events::Look;
     use wsguard_proto::time::Moment;
 
     let state = idle(r#""threads": 2"#);
@@ -92,11 +93,11 @@ fn events_age_until_they_are_taken() {
     push(0);
     assert_eq!(state.oldest_event(), first, "later events change nothing");
     let mut batch = EventBatch::new();
-    assert!(state.take_events(1, &mut batch));
+    assert_eq!(state.take_events(1, &mut batch), Look::Taken);
     let second = state.oldest_event();
     assert!(first < second && second < Moment::NEVER, "that of the other shard");
     batch.release();
-    assert!(state.take_events(0, &mut batch));
+    assert_eq!(state.take_events(0, &mut batch), Look::Taken);
     assert_eq!(state.oldest_event(), Moment::NEVER);
 }
 

@@ -18,6 +18,7 @@ use wsguard_proto::connection::{Beginning, Ending, Message};
 use wsguard_proto::contract::{Contract, EventIndex, Status};
 use wsguard_proto::handshake::{Pairs, TlsFacts, UpgradeRequest};
 use wsguard_proto::roles::Roles;
+use wsguard_proto::time::Moment;
 use wsguard_proto::verdict::Code;
 
 /// A handshake that asks the application (`auth: "callback"`, or [`Builder::consult`](super::Builder::consult)): answer its ticket
@@ -406,7 +407,8 @@ pub(super) mod kind {
     pub(in crate::driver) const OTHER: u8 = 8;
 }
 
-/// A batch of events, in the order they happened on one shard.
+/// A batch of events, in the order they happened on one shard. Batches of several shards come in any order, but that what a peer
+/// sent when another connection had opened comes behind the [`Event::Open`] of that one.
 ///
 /// Give the same batch to [`Events::next`](super::Events::next) again: its buffers are reused. A batch that is dropped
 /// instead gives its room in `max_inbox_bytes` back all the same.
@@ -432,6 +434,13 @@ pub struct EventBatch {
     /// The number of the batch on its shard, counted from 1; 0 once it was released.
     pub(super) sequence: u64,
     pub(super) shard: usize,
+    /// It comes behind the opens of all shards up to this number; 0 is none.
+    pub(super) behind: u64,
+    /// How many opens it holds, and the number of the first.
+    pub(super) opens: u64,
+    pub(super) first_open: Option<u64>,
+    /// When its first event came.
+    pub(super) since: Moment,
 }
 
 /// Where an application's batch gives its room back.
@@ -521,6 +530,7 @@ impl EventBatch {
         self.contracts.clear();
         self.kinds = 0;
         self.upgrades = 0;
+        (self.behind, self.opens, self.first_open) = (0, 0, None);
         (self.boxed, self.others) = (0, 0);
         self.text.clear();
         self.binary.clear();

@@ -239,14 +239,7 @@ impl Events {
 
     /// Takes a batch of any shard, in turn.
     fn take(&mut self, batch: &mut EventBatch) -> bool {
-        let shards = self.state.shards.len();
-        for _ in 0..shards {
-            self.turn = (self.turn + 1) % shards;
-            if self.state.take_events(self.turn, batch) {
-                return true;
-            }
-        }
-        false
+        self.state.take_any(&mut self.turn, batch)
     }
 }
 

@@ -1,24 +1,116 @@
-//! The events of one shard that the application has not taken yet.
+//! The events of the shards that the application has not taken yet, and the order in which it may have them.
+//!
+//! Each shard keeps its events in order. Between shards one thing is kept: what happened when a connection was open, and its
+//! peer could know it, is told behind its open. Else a peer that says to a second connection what it knows of a first would
+//! find the first unknown to the application, where a server with one thread knows it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::clock::Clock;
-use super::events::EventBatch;
+use super::events::{EventBatch, Open};
 use super::inbox::{Inbox, Taken};
 use super::wake::ApplicationWaker;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
-/// A shard's batch. Aligned, because every shard writes to its own at the same time: none shares a cache line with another's.
+/// No open waits.
+const NONE: u64 = u64::MAX;
+
+/// The opens of all shards, which are numbered from 1.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Opens {
+    told: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Opens {
+    fn tell(&self) -> u64 {
+        self.told.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn take(&self, opens: u64) {
+        if opens > 0 {
+            self.taken.fetch_add(opens, Ordering::SeqCst);
+        }
+    }
+
+    /// The number of the last open, if any waits but the `own` of one shard, whose events are locked.
+    fn last_elsewhere(&self, own: u64) -> Option<u64> {
+        // In this order: what is taken in between counts as waiting, which does no harm.
+        let taken = self.taken.load(Ordering::SeqCst);
+        let told = self.told.load(Ordering::SeqCst);
+        (told.saturating_sub(taken) > own).then_some(told)
+    }
+}
+
+/// What a look for events found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// They are in the application's batch.
+    Taken,
+    /// There are none.
+    Nothing,
+    /// Those of another shard come first, which has some.
+    Later,
+}
+
+/// The batches of a shard. Aligned, because every shard writes to its own at the same time: none shares a cache line with
+/// another's.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct ShardEvents {
-    batch: Mutex<EventBatch>,
+    queue: Mutex<Queue>,
+    /// The number of the first open that waits.
+    first_open: AtomicU64,
     waiting: WaitingSince,
 }
 
-/// When the oldest event of a batch came: set with the batch locked, read by anyone.
+#[derive(Debug)]
+struct Queue {
+    /// Batches to which nothing is added, oldest first. There are some only while opens of other shards wait.
+    complete: VecDeque<EventBatch>,
+    /// The batch to which events are added.
+    batch: EventBatch,
+    /// How many opens are in all of them.
+    opens: u64,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.complete.is_empty() && self.batch.is_empty()
+    }
+
+    fn front(&self) -> &EventBatch {
+        self.complete.front().unwrap_or(&self.batch)
+    }
+
+    fn first_open(&self) -> u64 {
+        let opens = self.complete.iter().chain([&self.batch]).filter_map(|batch| batch.first_open);
+        opens.min().unwrap_or(NONE)
+    }
+
+    /// A batch that goes on behind the one to which events were added until now.
+    fn follow(&mut self) {
+        let mut next = EventBatch::of_shard(self.batch.shard);
+        next.sequence = self.batch.sequence + 1;
+        self.complete.push_back(core::mem::replace(&mut self.batch, next));
+    }
+
+    /// Swaps the oldest batch into the application's, which is empty.
+    fn take(&mut self, batch: &mut EventBatch, inbox: &Arc<Inbox>) {
+        if let Some(mut front) = self.complete.pop_front() {
+            return batch.swap(&mut front, inbox);
+        }
+        let (next, shard) = (self.batch.sequence + 1, self.batch.shard);
+        batch.swap(&mut self.batch, inbox);
+        (self.batch.sequence, self.batch.shard) = (next, shard);
+    }
+}
+
+/// When the oldest event of a shard came: set with its batches locked, read by anyone.
 #[derive(Debug)]
 struct WaitingSince {
     clock: Clock,
@@ -34,7 +126,8 @@ impl WaitingSince {
 impl ShardEvents {
     pub(super) fn new(shard: usize, clock: Clock) -> Self {
         let waiting = WaitingSince { clock, nanos: AtomicU64::new(Moment::NEVER.as_nanos()) };
-        Self { batch: Mutex::new(EventBatch::of_shard(shard)), waiting }
+        let queue = Queue { complete: VecDeque::new(), batch: EventBatch::of_shard(shard), opens: 0 };
+        Self { queue: Mutex::new(queue), first_open: AtomicU64::new(NONE), waiting }
     }
 
     /// When the oldest event came that waits in it; [`Moment::NEVER`]: none does.
@@ -42,65 +135,121 @@ impl ShardEvents {
         Moment::from_nanos(self.waiting.nanos.load(Ordering::Relaxed))
     }
 
-    /// Locks the batch, to add events.
-    pub(super) fn write<'s>(&'s self, inbox: &'s Inbox, waker: &'s ApplicationWaker) -> Writing<'s> {
-        let batch = lock(&self.batch);
-        let (used_before, taken_before) = (batch.used(), batch.taken());
-        Writing { inbox, waker, batch, waiting: &self.waiting, used_before, taken_before }
+    /// Whether an open up to this number waits.
+    pub(super) fn holds_open_until(&self, number: u64) -> bool {
+        self.first_open.load(Ordering::SeqCst) <= number
     }
 
-    /// Swaps the events into the empty `batch` of the application; returns whether there were any.
-    pub(super) fn take(&self, batch: &mut EventBatch, inbox: &Arc<Inbox>) -> bool {
-        let mut events = lock(&self.batch);
-        if events.is_empty() {
-            return false;
+    /// Locks the batches, to add events that have happened by now.
+    pub(super) fn write<'s>(&'s self, opens: &'s Opens, inbox: &'s Inbox, waker: &'s ApplicationWaker) -> Writing<'s> {
+        let queue = lock(&self.queue);
+        let is_first = queue.is_empty();
+        let (used_before, taken_before) = (queue.batch.used(), queue.batch.taken());
+        Writing { events: self, opens, inbox, waker, queue, is_first, is_begun: false, used_before, taken_before }
+    }
+
+    /// Swaps the oldest events into the empty `batch` of the application, unless `is_early` says of the number of an open that one
+    /// up to it waits.
+    pub(super) fn take(
+        &self,
+        batch: &mut EventBatch,
+        opens: &Opens,
+        inbox: &Arc<Inbox>,
+        is_early: impl Fn(u64) -> bool,
+    ) -> Look {
+        let mut queue = lock(&self.queue);
+        if queue.is_empty() {
+            return Look::Nothing;
         }
-        let (next, shard) = (events.sequence + 1, events.shard);
-        batch.swap(&mut events, inbox);
-        events.sequence = next;
-        events.shard = shard;
-        self.waiting.set(Moment::NEVER);
-        true
+        if queue.front().behind > 0 && is_early(queue.front().behind) {
+            return Look::Later;
+        }
+        queue.take(batch, inbox);
+        queue.opens -= batch.opens;
+        opens.take(batch.opens);
+        if batch.opens > 0 {
+            self.first_open.store(queue.first_open(), Ordering::SeqCst);
+        }
+        self.waiting.set(if queue.is_empty() { Moment::NEVER } else { queue.front().since });
+        Look::Taken
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        lock(&self.batch).capacity()
+        lock(&self.queue).batch.capacity()
     }
 
-    /// Lets its buffers go: nobody has had an event for a while.
+    /// Lets buffers go: nobody has had an event for a while.
     pub(super) fn shrink(&self) {
-        lock(&self.batch).shrink();
+        let mut queue = lock(&self.queue);
+        queue.batch.shrink();
+        queue.complete.shrink_to_fit();
     }
 }
 
 /// The locked events of one shard, to add some: what was added is counted on drop.
 pub(super) struct Writing<'s> {
+    events: &'s ShardEvents,
+    opens: &'s Opens,
     inbox: &'s Inbox,
     waker: &'s ApplicationWaker,
-    batch: MutexGuard<'s, EventBatch>,
-    waiting: &'s WaitingSince,
+    queue: MutexGuard<'s, Queue>,
+    /// Nothing waits that is older.
+    is_first: bool,
+    /// The first of them was added.
+    is_begun: bool,
     used_before: usize,
     taken_before: Taken,
 }
 
 impl Writing<'_> {
+    /// The batch, for what comes behind every open by now.
     pub(super) fn batch(&mut self) -> &mut EventBatch {
-        &mut self.batch
+        if !core::mem::replace(&mut self.is_begun, true)
+            && let Some(last) = self.opens.last_elsewhere(self.queue.opens)
+            && self.queue.batch.behind != last
+        {
+            self.come_behind(last);
+        }
+        &mut self.queue.batch
+    }
+
+    #[cold]
+    fn come_behind(&mut self, open: u64) {
+        if !self.queue.batch.is_empty() {
+            self.queue.follow();
+            (self.used_before, self.taken_before) = (self.queue.batch.used(), self.queue.batch.taken());
+        }
+        self.queue.batch.behind = open;
+    }
+
+    /// Adds an open. It comes behind no other; what other shards add from here on comes behind it.
+    pub(super) fn push_open(&mut self, open: Open) {
+        self.is_begun = true;
+        let Self { events, opens, queue, .. } = self;
+        queue.batch.push_open(open);
+        let number = opens.tell();
+        queue.opens += 1;
+        queue.batch.opens += 1;
+        queue.batch.first_open.get_or_insert(number);
+        events.first_open.fetch_min(number, Ordering::SeqCst);
     }
 
     /// How many bytes the events need that were added, which is 0 without any, and whether the application listens to
     /// anything that is there.
     pub(super) fn finish(self) -> (usize, bool) {
-        (self.batch.used() - self.used_before, self.waker.note(&self.batch))
+        (self.queue.batch.used() - self.used_before, self.waker.note(&self.queue.batch))
     }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let (now, before) = (self.batch.taken(), self.taken_before);
-        if self.used_before == 0 && !self.batch.is_empty() {
-            self.waiting.set(self.waiting.clock.now());
+        let (now, before) = (self.queue.batch.taken(), self.taken_before);
+        if self.used_before == 0 && !self.queue.batch.is_empty() {
+            self.queue.batch.since = self.events.waiting.clock.now();
+            if self.is_first {
+                self.events.waiting.set(self.queue.batch.since);
+            }
         }
         self.inbox.take(Taken {
             bytes: now.bytes.saturating_sub(before.bytes),
@@ -109,3 +258,7 @@ impl Drop for Writing<'_> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "shard_events_tests.rs"]
+mod tests;

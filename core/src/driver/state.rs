@@ -20,7 +20,7 @@ use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::membership::Membership;
 use super::notices::Notices;
-use super::shard_events::{ShardEvents, Writing};
+use super::shard_events::{Look, Opens, ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::telling::{Tell, Told};
 use super::tickets::Tickets;
@@ -94,6 +94,7 @@ pub(super) struct ServerState {
     /// The shards, as other threads see them.
     pub(super) shards: Arc<[ShardMailbox]>,
     events: Box<[ShardEvents]>,
+    opens: Opens,
     pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
@@ -170,6 +171,7 @@ impl ServerState {
             bans: Mutex::default(),
             offences: Mutex::default(),
             events: (0..threads).map(|shard| ShardEvents::new(shard, clock)).collect(),
+            opens: Opens::default(),
             inbox: Arc::new(Inbox::new(Arc::clone(&shards), set.top.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
@@ -327,12 +329,32 @@ impl ServerState {
 
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
-        self.events[shard].write(&self.inbox, &self.waker)
+        self.events[shard].write(&self.opens, &self.inbox, &self.waker)
     }
 
-    /// Swaps a shard's events into the empty `batch`; returns whether there were any.
-    pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> bool {
-        self.events[shard].take(batch, &self.inbox)
+    /// Swaps events of a shard into the empty `batch`, if no other's come first.
+    pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> Look {
+        let is_early = |open| self.events.iter().any(|other| other.holds_open_until(open));
+        self.events[shard].take(batch, &self.opens, &self.inbox, is_early)
+    }
+
+    /// Takes events of any shard, those of the next after `turn` if it has some; returns whether there were any.
+    pub(super) fn take_any(&self, turn: &mut usize, batch: &mut EventBatch) -> bool {
+        let shards = self.events.len();
+        let mut is_over = false;
+        while !is_over {
+            is_over = true;
+            for _ in 0..shards {
+                *turn = (*turn + 1) % shards;
+                match self.take_events(*turn, batch) {
+                    Look::Taken => return true,
+                    Look::Nothing => {}
+                    // What comes first may have come to a shard that was looked at before.
+                    Look::Later => is_over = false,
+                }
+            }
+        }
+        false
     }
 
     #[cfg(test)]

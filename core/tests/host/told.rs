@@ -152,3 +152,35 @@ fn a_flood_of_refusals_keeps_no_newcomer_out() {
     assert_eq!(handle.stats().verdict(wsguard::binding::Code::OriginDenied), 200);
     connect(&handle);
 }
+
+#[test]
+fn whom_a_peer_knows_to_be_there_the_application_knows_before_it_hears_the_peer() {
+    const CLIENTS: usize = 9;
+    let mut server = start(r#", "threads": 3"#);
+    let handle = server.handle();
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for there in 1..=CLIENTS {
+        clients.push(connect(&handle));
+        for client in &mut clients {
+            client.write_all(&text(&there.to_string())).unwrap();
+        }
+    }
+    let sent = (CLIENTS * (CLIENTS + 1) / 2) as u64;
+    while handle.stats().messages_in < sent {
+        std::thread::yield_now();
+    }
+    let (mut batch, mut opened, mut heard) = (EventBatch::new(), 0, 0);
+    while server.events().next(&mut batch, Some(Duration::ZERO)) == Next::Events {
+        for event in batch.iter() {
+            match event {
+                Event::Open(_) => opened += 1,
+                Event::Text(_, there) => {
+                    heard += 1;
+                    assert!(there.parse::<usize>().unwrap() <= opened, "{there} are there, {opened} were told");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((opened, heard), (CLIENTS, sent));
+}

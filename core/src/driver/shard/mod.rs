@@ -320,7 +320,7 @@ impl Shard {
         let opened = Opened { route: open.route.as_deref(), subprotocol: open.subprotocol.as_deref(), proof };
         let subject = Subject { hs: Some(hs), ip, peer, user: open.user.as_deref(), conn: Some(id) };
         self.state.audit.open(subject, &session.policy, opened, now);
-        sink.batch().push_open(open);
+        sink.push_open(open);
         session.slot.open_was_told();
         if let Some(added) = sink.finish() {
             session.share.add(added.batch, added.bytes);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::driver::caught::caught;
-use crate::driver::events::EventBatch;
+use crate::driver::events::{EventBatch, Open};
 use crate::driver::ids::ConnectionId;
 use crate::driver::inline::{Handled, InlineMessage, Replies};
 use crate::driver::log::{Subject, VerdictRecord};
@@ -87,6 +87,13 @@ impl<'s> TurnSink<'s> {
         let batch = writing.batch();
         self.last_batch = batch.sequence;
         batch
+    }
+
+    /// The connection has opened.
+    pub(super) fn push_open(&mut self, open: Open) {
+        let writing = self.batch.get_or_insert_with(|| self.state.write_events(self.conn.shard()));
+        writing.push_open(open);
+        self.last_batch = writing.batch().sequence;
     }
 
     fn heeds_control(&self) -> bool {
