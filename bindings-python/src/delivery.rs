@@ -145,6 +145,9 @@ impl Delivery {
                     dispatcher.handle.flush();
                 }
                 turn.handle(&event)?;
+                if turn.begins_task(&event) {
+                    *left = 0;
+                }
             }
             Ok(())
         })?;
@@ -186,6 +189,20 @@ impl<'py> Turn<'_, '_, 'py> {
         match event.conn().and_then(|id| self.find(id)) {
             Some(conn) => self.dispatcher.failed(&conn, kind, error),
             None => self.dispatcher.report(kind, error),
+        }
+    }
+
+    /// Whether an event has made a task ready that is to run before what comes next is told: of whoever has opened the task
+    /// enters it where messages to all are sent, and of whoever has left it takes it out.
+    fn begins_task(&self, event: &Event<'_>) -> bool {
+        let is_inside = self.dispatcher.handlers.inside.is_some();
+        match event {
+            Event::Open(open) => {
+                is_inside
+                    || self.find(open.conn).is_some_and(|conn| conn.get().with_state(|state| state.busy.is_some()))
+            }
+            Event::Close(_) => is_inside,
+            _ => false,
         }
     }
 

@@ -434,11 +434,11 @@ pub struct EventBatch {
     /// The number of the batch on its shard, counted from 1; 0 once it was released.
     pub(super) sequence: u64,
     pub(super) shard: usize,
-    /// It comes behind the opens of all shards up to this number; 0 is none.
+    /// It comes behind the opens and closes of all shards up to this number; 0 is none.
     pub(super) behind: u64,
-    /// How many opens it holds, and the number of the first.
-    pub(super) opens: u64,
-    pub(super) first_open: Option<u64>,
+    /// How many of them it holds, and the number of the first.
+    pub(super) changes: u64,
+    pub(super) first_change: Option<u64>,
     /// When its first event came.
     pub(super) since: Moment,
 }
@@ -530,7 +530,7 @@ impl EventBatch {
         self.contracts.clear();
         self.kinds = 0;
         self.upgrades = 0;
-        (self.behind, self.opens, self.first_open) = (0, 0, None);
+        (self.behind, self.changes, self.first_change) = (0, 0, None);
         (self.boxed, self.others) = (0, 0);
         self.text.clear();
         self.binary.clear();

@@ -1,43 +1,43 @@
 //! The events of the shards that the application has not taken yet, and the order in which it may have them.
 //!
-//! Each shard keeps its events in order. Between shards one thing is kept: what happened when a connection was open, and its
-//! peer could know it, is told behind its open. Else a peer that says to a second connection what it knows of a first would
-//! find the first unknown to the application, where a server with one thread knows it.
+//! Each shard keeps its events in order. Between shards one thing is kept: what comes when a connection has opened or closed, and
+//! its peer may know that, is told behind its open or close. Else a peer that speaks on a second connection when the first is
+//! there finds the first unknown to the application, where a server with one thread knows it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::clock::Clock;
-use super::events::{EventBatch, Open};
+use super::events::EventBatch;
 use super::inbox::{Inbox, Taken};
 use super::wake::ApplicationWaker;
 use wsguard_proto::lock::lock;
 use wsguard_proto::time::Moment;
 
-/// No open waits.
+/// None waits.
 const NONE: u64 = u64::MAX;
 
-/// The opens of all shards, which are numbered from 1.
+/// The opens and closes of all shards, which are numbered from 1.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Opens {
+pub(super) struct Changes {
     told: AtomicU64,
     taken: AtomicU64,
 }
 
-impl Opens {
+impl Changes {
     fn tell(&self) -> u64 {
         self.told.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    fn take(&self, opens: u64) {
-        if opens > 0 {
-            self.taken.fetch_add(opens, Ordering::SeqCst);
+    fn take(&self, changes: u64) {
+        if changes > 0 {
+            self.taken.fetch_add(changes, Ordering::SeqCst);
         }
     }
 
-    /// The number of the last open, if any waits but the `own` of one shard, whose events are locked.
+    /// The number of the last change, if any waits but the `own` of one shard, whose events are locked.
     fn last_elsewhere(&self, own: u64) -> Option<u64> {
         // In this order: what is taken in between counts as waiting, which does no harm.
         let taken = self.taken.load(Ordering::SeqCst);
@@ -63,19 +63,19 @@ pub(super) enum Look {
 #[repr(align(128))]
 pub(super) struct ShardEvents {
     queue: Mutex<Queue>,
-    /// The number of the first open that waits.
-    first_open: AtomicU64,
+    /// The number of the first change that waits.
+    first_change: AtomicU64,
     waiting: WaitingSince,
 }
 
 #[derive(Debug)]
 struct Queue {
-    /// Batches to which nothing is added, oldest first. There are some only while opens of other shards wait.
+    /// Batches to which nothing is added, oldest first. There are some only while changes of other shards wait.
     complete: VecDeque<EventBatch>,
     /// The batch to which events are added.
     batch: EventBatch,
-    /// How many opens are in all of them.
-    opens: u64,
+    /// How many changes are in all of them.
+    changes: u64,
 }
 
 impl Queue {
@@ -87,9 +87,9 @@ impl Queue {
         self.complete.front().unwrap_or(&self.batch)
     }
 
-    fn first_open(&self) -> u64 {
-        let opens = self.complete.iter().chain([&self.batch]).filter_map(|batch| batch.first_open);
-        opens.min().unwrap_or(NONE)
+    fn first_change(&self) -> u64 {
+        let mut batches = self.complete.iter().chain([&self.batch]);
+        batches.find_map(|batch| batch.first_change).unwrap_or(NONE)
     }
 
     /// A batch that goes on behind the one to which events were added until now.
@@ -126,8 +126,8 @@ impl WaitingSince {
 impl ShardEvents {
     pub(super) fn new(shard: usize, clock: Clock) -> Self {
         let waiting = WaitingSince { clock, nanos: AtomicU64::new(Moment::NEVER.as_nanos()) };
-        let queue = Queue { complete: VecDeque::new(), batch: EventBatch::of_shard(shard), opens: 0 };
-        Self { queue: Mutex::new(queue), first_open: AtomicU64::new(NONE), waiting }
+        let queue = Queue { complete: VecDeque::new(), batch: EventBatch::of_shard(shard), changes: 0 };
+        Self { queue: Mutex::new(queue), first_change: AtomicU64::new(NONE), waiting }
     }
 
     /// When the oldest event came that waits in it; [`Moment::NEVER`]: none does.
@@ -135,25 +135,30 @@ impl ShardEvents {
         Moment::from_nanos(self.waiting.nanos.load(Ordering::Relaxed))
     }
 
-    /// Whether an open up to this number waits.
-    pub(super) fn holds_open_until(&self, number: u64) -> bool {
-        self.first_open.load(Ordering::SeqCst) <= number
+    /// Whether a change up to this number waits.
+    pub(super) fn holds_change_until(&self, number: u64) -> bool {
+        self.first_change.load(Ordering::SeqCst) <= number
     }
 
     /// Locks the batches, to add events that have happened by now.
-    pub(super) fn write<'s>(&'s self, opens: &'s Opens, inbox: &'s Inbox, waker: &'s ApplicationWaker) -> Writing<'s> {
+    pub(super) fn write<'s>(
+        &'s self,
+        changes: &'s Changes,
+        inbox: &'s Inbox,
+        waker: &'s ApplicationWaker,
+    ) -> Writing<'s> {
         let queue = lock(&self.queue);
         let is_first = queue.is_empty();
         let (used_before, taken_before) = (queue.batch.used(), queue.batch.taken());
-        Writing { events: self, opens, inbox, waker, queue, is_first, is_begun: false, used_before, taken_before }
+        Writing { events: self, changes, inbox, waker, queue, is_first, is_begun: false, used_before, taken_before }
     }
 
-    /// Swaps the oldest events into the empty `batch` of the application, unless `is_early` says of the number of an open that one
-    /// up to it waits.
+    /// Swaps the oldest events into the empty `batch` of the application, unless `is_early` says of the number of a change that
+    /// one up to it waits.
     pub(super) fn take(
         &self,
         batch: &mut EventBatch,
-        opens: &Opens,
+        changes: &Changes,
         inbox: &Arc<Inbox>,
         is_early: impl Fn(u64) -> bool,
     ) -> Look {
@@ -165,10 +170,10 @@ impl ShardEvents {
             return Look::Later;
         }
         queue.take(batch, inbox);
-        queue.opens -= batch.opens;
-        opens.take(batch.opens);
-        if batch.opens > 0 {
-            self.first_open.store(queue.first_open(), Ordering::SeqCst);
+        queue.changes -= batch.changes;
+        changes.take(batch.changes);
+        if batch.changes > 0 {
+            self.first_change.store(queue.first_change(), Ordering::SeqCst);
         }
         self.waiting.set(if queue.is_empty() { Moment::NEVER } else { queue.front().since });
         Look::Taken
@@ -190,7 +195,7 @@ impl ShardEvents {
 /// The locked events of one shard, to add some: what was added is counted on drop.
 pub(super) struct Writing<'s> {
     events: &'s ShardEvents,
-    opens: &'s Opens,
+    changes: &'s Changes,
     inbox: &'s Inbox,
     waker: &'s ApplicationWaker,
     queue: MutexGuard<'s, Queue>,
@@ -203,10 +208,10 @@ pub(super) struct Writing<'s> {
 }
 
 impl Writing<'_> {
-    /// The batch, for what comes behind every open by now.
+    /// The batch, for what comes behind every change by now.
     pub(super) fn batch(&mut self) -> &mut EventBatch {
         if !core::mem::replace(&mut self.is_begun, true)
-            && let Some(last) = self.opens.last_elsewhere(self.queue.opens)
+            && let Some(last) = self.changes.last_elsewhere(self.queue.changes)
             && self.queue.batch.behind != last
         {
             self.come_behind(last);
@@ -215,24 +220,24 @@ impl Writing<'_> {
     }
 
     #[cold]
-    fn come_behind(&mut self, open: u64) {
+    fn come_behind(&mut self, change: u64) {
         if !self.queue.batch.is_empty() {
             self.queue.follow();
             (self.used_before, self.taken_before) = (self.queue.batch.used(), self.queue.batch.taken());
         }
-        self.queue.batch.behind = open;
+        self.queue.batch.behind = change;
     }
 
-    /// Adds an open. It comes behind no other; what other shards add from here on comes behind it.
-    pub(super) fn push_open(&mut self, open: Open) {
+    /// Adds an open or a close. It comes behind none of other shards; what these add from here on comes behind it.
+    pub(super) fn push_change(&mut self, push: impl FnOnce(&mut EventBatch)) {
         self.is_begun = true;
-        let Self { events, opens, queue, .. } = self;
-        queue.batch.push_open(open);
-        let number = opens.tell();
-        queue.opens += 1;
-        queue.batch.opens += 1;
-        queue.batch.first_open.get_or_insert(number);
-        events.first_open.fetch_min(number, Ordering::SeqCst);
+        let Self { events, changes, queue, .. } = self;
+        push(&mut queue.batch);
+        let number = changes.tell();
+        queue.changes += 1;
+        queue.batch.changes += 1;
+        queue.batch.first_change.get_or_insert(number);
+        events.first_change.fetch_min(number, Ordering::SeqCst);
     }
 
     /// How many bytes the events need that were added, which is 0 without any, and whether the application listens to

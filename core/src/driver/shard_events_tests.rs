@@ -27,7 +27,8 @@ fn server() -> Arc<ServerState> {
 }
 
 fn open(state: &ServerState, shard: usize, number: u64) {
-    state.write_events(shard).push_open(blank_open(ConnectionId::from_u64(number)));
+    let open = blank_open(ConnectionId::from_u64(number));
+    state.write_events(shard).push_change(|batch| batch.push_open(open));
 }
 
 fn message(state: &ServerState, shard: usize, number: u64, last_open: u64) {

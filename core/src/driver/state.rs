@@ -20,7 +20,7 @@ use super::log::{Audit, Sampler, Subject, VerdictRecord, escape, printable};
 use super::mailbox::ShardMailbox;
 use super::membership::Membership;
 use super::notices::Notices;
-use super::shard_events::{Look, Opens, ShardEvents, Writing};
+use super::shard_events::{Changes, Look, ShardEvents, Writing};
 use super::stats::{ShardStats, Stats, Verdicts};
 use super::telling::{Tell, Told};
 use super::tickets::Tickets;
@@ -94,7 +94,7 @@ pub(super) struct ServerState {
     /// The shards, as other threads see them.
     pub(super) shards: Arc<[ShardMailbox]>,
     events: Box<[ShardEvents]>,
-    opens: Opens,
+    changes: Changes,
     pub(super) inbox: Arc<Inbox>,
     pub(super) waker: Arc<ApplicationWaker>,
     pub(super) inline: Option<Box<dyn Inline>>,
@@ -171,7 +171,7 @@ impl ServerState {
             bans: Mutex::default(),
             offences: Mutex::default(),
             events: (0..threads).map(|shard| ShardEvents::new(shard, clock)).collect(),
-            opens: Opens::default(),
+            changes: Changes::default(),
             inbox: Arc::new(Inbox::new(Arc::clone(&shards), set.top.max_inbox_bytes)),
             waker: Arc::new(ApplicationWaker::new(wake)),
             shards,
@@ -329,13 +329,13 @@ impl ServerState {
 
     /// Locks the events of `shard`, to add some.
     pub(super) fn write_events(&self, shard: usize) -> Writing<'_> {
-        self.events[shard].write(&self.opens, &self.inbox, &self.waker)
+        self.events[shard].write(&self.changes, &self.inbox, &self.waker)
     }
 
     /// Swaps events of a shard into the empty `batch`, if no other's come first.
     pub(super) fn take_events(&self, shard: usize, batch: &mut EventBatch) -> Look {
-        let is_early = |open| self.events.iter().any(|other| other.holds_open_until(open));
-        self.events[shard].take(batch, &self.opens, &self.inbox, is_early)
+        let is_early = |change| self.events.iter().any(|other| other.holds_change_until(change));
+        self.events[shard].take(batch, &self.changes, &self.inbox, is_early)
     }
 
     /// Takes events of any shard, those of the next after `turn` if it has some; returns whether there were any.

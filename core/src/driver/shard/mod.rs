@@ -102,7 +102,7 @@ pub(super) fn remove() {
     drop(shard);
     let mut writing = state.write_events(index);
     for conn in slots.take_lost() {
-        writing.batch().push_close(conn, &broken());
+        writing.push_change(|batch| batch.push_close(conn, &broken()));
     }
 }
 

@@ -122,7 +122,7 @@ impl Shard {
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
         let mut writing = self.state.write_events(self.index);
-        writing.batch().push_close(id, ending);
+        writing.push_change(|batch| batch.push_close(id, ending));
         writing.finish();
         self.events_came();
     }

@@ -92,7 +92,7 @@ impl<'s> TurnSink<'s> {
     /// The connection has opened.
     pub(super) fn push_open(&mut self, open: Open) {
         let writing = self.batch.get_or_insert_with(|| self.state.write_events(self.conn.shard()));
-        writing.push_open(open);
+        writing.push_change(|batch| batch.push_open(open));
         self.last_batch = writing.batch().sequence;
     }
 
