@@ -71,6 +71,7 @@ faults: hosts packages
 
 # MINUTES of everything at once on each host, one after another; SEED repeats what an earlier run threw.
 soak: hosts
+	tests/packages.sh redis-server
 	cargo run --locked --quiet -p wsguard-faults --bin wsguard-soak -- --minutes $(MINUTES) \
 	    $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED))
 

@@ -58,6 +58,8 @@ struct User {
     sharing: Sharing,
     /// Redis was told of this user at some time.
     is_noted: bool,
+    /// It may have counted a connection. Of whom it refused it counts none.
+    was_counted: bool,
     /// What Redis was told is right, if it was carried out.
     is_synced: bool,
     is_queued: bool,
@@ -79,6 +81,7 @@ impl User {
             entering: 0,
             sharing: Sharing::Own,
             is_noted: false,
+            was_counted: false,
             is_synced: true,
             is_queued: false,
             restored: OpId(0),
@@ -89,6 +92,12 @@ impl User {
             gone: Vec::new(),
             touch_at: Moment::NEVER,
         }
+    }
+
+    /// One connection more.
+    fn hold(&mut self) {
+        self.held += 1;
+        self.was_counted = true;
     }
 
     fn is_shared(&self) -> bool {
@@ -204,7 +213,7 @@ impl Users {
 
     /// A connection is let in, whatever Redis counts: it is told.
     pub(super) fn stay(&mut self, user: &Arc<str>, is_joined: bool) {
-        self.note(user).held += 1;
+        self.note(user).hold();
         self.restore_once_joined(user, is_joined);
     }
 
@@ -262,7 +271,7 @@ impl Users {
             Ok(()) => {
                 let user = self.note(&name);
                 user.entering = user.entering.saturating_sub(1);
-                user.held += 1;
+                user.hold();
                 let is_counted = id > user.restored;
                 turn.effects.push(Effect::Entered { ticket, outcome: Ok(()) });
                 if !is_counted {
@@ -300,7 +309,7 @@ impl Users {
     fn let_in(&mut self, ticket: u64, name: &Arc<str>, effects: &mut Vec<Effect>) {
         if let Some(user) = self.table.get_mut(name) {
             user.entering = user.entering.saturating_sub(1);
-            user.held += 1;
+            user.hold();
         }
         self.restore_later(name);
         effects.push(Effect::Entered { ticket, outcome: Ok(()) });
@@ -335,7 +344,8 @@ impl Users {
 
     /// The same, where all users are restored anyway.
     pub(super) fn exit_lost(&mut self, name: &Arc<str>) {
-        self.note(name).is_noted = true;
+        let user = self.note(name);
+        (user.is_noted, user.was_counted) = (true, true);
     }
 
     // Members.
@@ -502,6 +512,8 @@ impl Users {
             let before = (user.is_noted, user.held);
             *user = User::new();
             (user.is_noted, user.held) = before;
+            // Nobody knows what became of what was under way.
+            user.was_counted = true;
             user.is_synced = false;
             user.held > 0 || user.is_noted
         });
@@ -699,7 +711,7 @@ impl Users {
         self.set_sharing(name, Sharing::Own, now);
         let is_over = |user: &User| !user.is_busy && (user.is_synced || !user.is_noted);
         if self.table.get(name).is_some_and(is_over) {
-            if self.table.remove(name).is_some_and(|user| user.is_noted) {
+            if self.table.remove(name).is_some_and(|user| user.is_noted && user.was_counted) {
                 self.left.push_back((now, Arc::clone(name)));
                 self.forget_left(now);
             }

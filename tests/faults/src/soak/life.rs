@@ -19,6 +19,7 @@ use crate::attacks::{ATTACKERS, Attacker};
 use crate::honest::{self, MEMBERS, Member};
 use crate::ledger::{self, APPLICATION, LOBBY};
 use crate::policy::Policy;
+use crate::redis::Redis;
 use crate::report::{Report, gauges};
 use crate::tally::Tally;
 
@@ -62,38 +63,67 @@ pub(crate) fn live(plan: &Plan<'_>) -> Report {
 
 fn through(plan: &Plan<'_>, tally: &Tally, report: &mut Report) -> Outcome {
     install(plan.certs, "server")?;
-    // Backtraces of a debug build read 100 MiB of symbols, which hides what memory does.
-    let mut host = plan.policy.setup(plan.certs).environment("RUST_BACKTRACE", "0").start(plan.run)?;
-    let tls = (plan.policy == Policy::Callback).then(|| plan.certs.client.clone());
-    let target = Target { tls, ..host.target.clone() };
-    honest::warm_up(&target, plan.policy)?;
-    host.until("connections", PATIENCE, |now| now == 0)?;
-    report.memory.start = host.group.resident_kib();
-    let descriptors = host.group.descriptors();
-    let led = busy(plan, tally, &mut host, &target, report);
-    if let Err(failure) = led {
-        let end = if host.is_alive() { "its process lives".into() } else { exit_of(&mut host) };
+    let redis = (plan.policy == Policy::Cluster).then(Redis::start).transpose()?;
+    let mut node = Node::start(plan, redis.as_ref())?;
+    let mut other = redis.as_ref().map(|redis| Node::start(plan, Some(redis))).transpose()?;
+    report.memory.start = node.host.group.resident_kib();
+    let targets = [&node.target, other.as_ref().map_or(&node.target, |other| &other.target)].map(Target::clone);
+    if let Err(failure) = busy(plan, tally, &mut node.host, &targets, report) {
+        let host = &mut node.host;
+        let end = if host.is_alive() { "its process lives".into() } else { exit_of(host) };
         return Err(failure.during(format_args!("the application ({end}; {})", host.log_tail())));
     }
-    aftermath(&mut host, descriptors, report)?;
-    drain(&mut host)
+    aftermath(&mut node, report)?;
+    if let Some(other) = &mut other
+        && report.faults().is_empty()
+    {
+        // What is left on it is left.
+        aftermath(other, report)?;
+    }
+    redis.as_ref().map_or(Ok(()), |redis| redis.rests(2, SETTLING))?;
+    drain(&mut node.host)?;
+    other.as_mut().map_or(Ok(()), |other| drain(&mut other.host))?;
+    redis.map_or(Ok(()), |redis| redis.rests(0, PATIENCE))
+}
+
+/// A server of this life. In a cluster there are two.
+struct Node {
+    host: Host,
+    target: Target,
+    /// How many it had before the first guest.
+    descriptors: usize,
+}
+
+impl Node {
+    fn start(plan: &Plan<'_>, redis: Option<&Redis>) -> Outcome<Self> {
+        // Backtraces of a debug build read 100 MiB of symbols, which hides what memory does.
+        let setup = plan.policy.setup(plan.certs).environment("RUST_BACKTRACE", "0");
+        let setup = redis.map_or(setup.clone(), |redis| setup.option("cluster", json!({"url": redis.url()})));
+        let mut host = setup.start(plan.run)?;
+        let tls = (plan.policy == Policy::Callback).then(|| plan.certs.client.clone());
+        let target = Target { tls, ..host.target.clone() };
+        honest::warm_up(&target, plan.policy)?;
+        host.until("connections", PATIENCE, |now| now == 0)?;
+        let descriptors = host.group.descriptors();
+        Ok(Self { host, target, descriptors })
+    }
 }
 
 fn exit_of(host: &mut Host) -> String {
     host.exit_code(PATIENCE).map_or_else(|failure| failure.0, |code| format!("its process ended with {code}"))
 }
 
-/// Everybody at once, until the time is over; then the attackers leave, then the honest.
-fn busy(plan: &Plan<'_>, tally: &Tally, host: &mut Host, target: &Target, report: &mut Report) -> Outcome {
+/// Everybody at once, until the time is over; then the attackers leave, then the honest. They are on each node in turn.
+fn busy(plan: &Plan<'_>, tally: &Tally, host: &mut Host, targets: &[Target; 2], report: &mut Report) -> Outcome {
     // What two servers of one host do must not be the same.
     let seed = plan.seed ^ plan.policy as u64;
     std::thread::scope(|scope| {
         for member in 0..MEMBERS {
-            let member = Member::new(member, target, tally, plan.policy, seed);
+            let member = Member::new(member, &targets[member % targets.len()], tally, plan.policy, seed);
             scope.spawn(|| member.live());
         }
         let attackers = (0..ATTACKERS).map(|number| {
-            let attacker = Attacker::new(number, target, tally, plan.policy, seed);
+            let attacker = Attacker::new(number, &targets[number % targets.len()], tally, plan.policy, seed);
             scope.spawn(|| attacker.live(plan.only))
         });
         let attackers = attackers.collect::<Vec<_>>();
@@ -189,8 +219,10 @@ fn install(certs: &Certs, name: &str) -> Outcome {
 }
 
 /// Everybody has left: every gauge returns to 0 and every descriptor comes back.
-fn aftermath(host: &mut Host, descriptors: usize, report: &mut Report) -> Outcome {
+fn aftermath(node: &mut Node, report: &mut Report) -> Outcome {
     let began = Instant::now();
+    let Node { host, descriptors, .. } = node;
+    let descriptors = *descriptors;
     loop {
         let stats = host.stats()?;
         report.gauges = gauges(&stats);

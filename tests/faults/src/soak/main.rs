@@ -1,5 +1,5 @@
 //! `wsguard-soak`: every host under all attacks at once for minutes, with honest clients beside them that must not lose a
-//! message; at the end nothing may be left. Two servers of a host live at the same time, one host after another.
+//! message; at the end nothing may be left. Three servers of a host live at the same time, one host after another.
 
 mod arguments;
 mod attacks;
@@ -7,6 +7,7 @@ mod honest;
 mod ledger;
 mod life;
 mod policy;
+mod redis;
 mod report;
 mod tally;
 

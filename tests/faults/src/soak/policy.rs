@@ -1,5 +1,5 @@
-//! The two policies under which every host soaks: tokens over TCP, the application's callback over TLS. Limits are low
-//! enough that attackers reach all of them, and honest clients stay well below.
+//! The policies under which every host soaks: tokens over TCP, the application's callback over TLS, and tokens on a node of a
+//! cluster. Limits are low enough that attackers reach all of them, and honest clients stay well below.
 
 use serde_json::{Value, json};
 use wsguard_test_support::certs::Certs;
@@ -16,11 +16,13 @@ pub(crate) enum Policy {
     Tokens,
     /// The application's callback, which knows one user, so that rates go by address; TLS.
     Callback,
+    /// As `Tokens`, on two nodes over a Redis: users that attack are on both.
+    Cluster,
 }
 
 impl Policy {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Tokens, Self::Callback];
+    pub(crate) const ALL: [Self; 3] = [Self::Tokens, Self::Callback, Self::Cluster];
     /// Honest users, and as many of the attackers.
     pub(crate) const USERS: usize = 4;
     /// The token that the callback accepts.
@@ -31,6 +33,7 @@ impl Policy {
         match self {
             Self::Tokens => "tokens over TCP",
             Self::Callback => "callback over TLS",
+            Self::Cluster => "tokens in a cluster",
         }
     }
 
@@ -49,7 +52,7 @@ impl Policy {
 
     fn token(self, who: &str, user: usize) -> String {
         match self {
-            Self::Tokens => format!("token-of-{who}-{user}"),
+            Self::Tokens | Self::Cluster => format!("token-of-{who}-{user}"),
             Self::Callback => Self::GOOD.to_owned(),
         }
     }
@@ -58,7 +61,7 @@ impl Policy {
     pub(crate) fn setup(self, certs: &Certs) -> Setup {
         let setup = common();
         match self {
-            Self::Tokens => setup.option("auth", json!({"tokens": self.tokens()})),
+            Self::Tokens | Self::Cluster => setup.option("auth", json!({"tokens": self.tokens()})),
             Self::Callback => {
                 let path = |end| certs.path(&format!("{}.{end}", Self::CERTIFICATE));
                 let script = json!({"token": Self::GOOD, "user": "alice", "delay_ms": 20});

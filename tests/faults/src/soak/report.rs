@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tally::Tally;
 
 /// What `stats` tells that only grows; everything else there is a gauge.
-const COUNTERS: [&str; 8] = [
+const COUNTERS: [&str; 9] = [
     "messages_in",
     "bytes_in",
     "bytes_out",
@@ -17,12 +17,18 @@ const COUNTERS: [&str; 8] = [
     "messages_compressed_out",
     "messages_left_plain",
     "compression_saved_bytes",
+    "cluster_dropped",
 ];
+
+/// Whether a node has its Redis is no gauge.
+const STATES: [&str; 2] = ["generation", "cluster_up"];
 
 /// The gauges that are not 0.
 pub(crate) fn gauges(stats: &Value) -> BTreeMap<String, u64> {
     let Some(stats) = stats.as_object() else { return BTreeMap::new() };
-    let gauge = |name: &String| !COUNTERS.contains(&name.as_str()) && !name.ends_with("_total") && name != "generation";
+    let gauge = |name: &String| {
+        !COUNTERS.contains(&name.as_str()) && !STATES.contains(&name.as_str()) && !name.ends_with("_total")
+    };
     let numbers = stats.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
     numbers.filter(|(name, value)| gauge(name) && *value > 0).collect()
 }
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn gauges_are_whatever_is_not_known_to_grow() {
         let stats = json!({"type": "stats", "open": 0, "delayed": 2, "rooms": 1, "opened_total": 9, "messages_in": 9,
-            "bytes_in": 9, "bytes_out": 9, "bytes_inflated": 9, "verdicts": {"internal": 3}});
+            "bytes_in": 9, "bytes_out": 9, "bytes_inflated": 9, "cluster_up": 1, "cluster_dropped": 9, "verdicts": {"internal": 3}});
         assert_eq!(gauges(&stats), [("delayed".to_owned(), 2), ("rooms".to_owned(), 1)].into());
     }
 

@@ -592,6 +592,56 @@ fn whoever_left_is_not_counted_however_often_redis_is_set_back() {
     }
 }
 
+/// The users that the first node states again after an outage.
+fn stated_again(world: &mut World) -> BTreeSet<Arc<str>> {
+    let mut stated = BTreeSet::new();
+    world.disconnect(0);
+    world.connect(0);
+    for _ in 0..1000 {
+        world.poll(0);
+        if let Some((_, Op::Restore { user, .. })) = world.peers[0].next_op() {
+            stated.insert(Arc::clone(user));
+        }
+        world.carry_out(0, 0);
+        world.answer(0);
+        world.hear(0);
+        world.pass_time(1);
+    }
+    stated
+}
+
+/// Whoever is refused again and again would push out those who have left.
+#[test]
+fn who_was_only_refused_is_not_remembered() {
+    let mut world = joined(2);
+    let (user, other): (Arc<str>, Arc<str>) = ("ada".into(), "bob".into());
+    world.enter(1, &user, 1);
+    world.enter(0, &other, 1);
+    world.flow();
+    world.enter(0, &user, 1);
+    world.exit(0, &other);
+    world.flow();
+    assert_eq!((world.refused, stated_again(&mut world)), (1, BTreeSet::from([other])));
+}
+
+#[test]
+fn who_left_is_remembered_although_the_next_is_refused() {
+    let mut world = joined(2);
+    let user: Arc<str> = "ada".into();
+    (0..2).for_each(|at| world.enter(at, &user, 2));
+    world.flow();
+    let saved = world.store.save();
+    world.enter(0, &user, 1);
+    world.exit(0, &user);
+    world.flow();
+    assert_eq!(world.refused, 1);
+    (0..2).for_each(|at| world.disconnect(at));
+    world.store.set_back(saved);
+    world.connect_all();
+    world.run(100);
+    assert_eq!(world.store.users[&user].counts.len(), 1);
+}
+
 /// It was let in when a second was over, and Redis refused it then: it is open all the same.
 #[test]
 fn whoever_is_open_and_was_refused_counts() {
