@@ -107,21 +107,30 @@ impl Client {
         }
         head.push_str("\r\n");
         self.wire.write(head.as_bytes(), within).map_err(ended)?;
-        let deadline = Instant::now() + within;
+        let (deadline, mut interim) = (Instant::now() + within, 0);
+        loop {
+            let head = self.head(deadline, MAX_HEAD - interim)?;
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let status =
+                status.ok_or_else(|| io::Error::other(format!("no HTTP came back, but {:?}", harmless(&head, 40))))?;
+            // A proxy may say something before the answer, e.g. 103 (RFC 9110, section 15.2).
+            if matches!(status, 101 | 200..) || status < 100 {
+                return Ok(Answer { status, head });
+            }
+            interim = (interim + head.len()).min(MAX_HEAD);
+        }
+    }
+
+    /// Takes a head of so many bytes at most.
+    fn head(&mut self, deadline: Instant, most: usize) -> io::Result<String> {
         let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break at + 4;
+            match self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                Some(at) if at <= most => break at + 4,
+                None if self.buffer.len() <= most => self.fill(deadline)?,
+                _ => return Err(io::Error::other("the answer's head does not end")),
             }
-            if self.buffer.len() > MAX_HEAD {
-                return Err(io::Error::other("the answer's head does not end"));
-            }
-            self.fill(deadline)?;
         };
-        let head = String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status =
-            status.ok_or_else(|| io::Error::other(format!("no HTTP came back, but {:?}", harmless(&head, 40))))?;
-        Ok(Answer { status, head })
+        Ok(String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned())
     }
 
     /// Sends a frame, masked.
@@ -270,6 +279,38 @@ mod tests {
 
     fn frame(opcode: u8, payload: &[u8]) -> Frame {
         Frame { is_last: true, opcode, payload: payload.to_vec() }
+    }
+
+    /// The answer to a handshake with a server that says this.
+    fn answered(said: String) -> io::Result<Answer> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::parse(&format!("ws://{address}/")).unwrap();
+        let server = std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(said.as_bytes());
+            // What the client has not read is lost where a socket is dropped with something unread.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let mut client = Client::connect(&target, &[address], None, PATIENCE).unwrap();
+        let answer = client.upgrade(&target, "/", &[], PATIENCE);
+        drop(client);
+        server.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn what_is_said_before_the_answer_is_none() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        let upgrade = "HTTP/1.1 101 Switching Protocols\r\nServer: it\r\n\r\n\x0a";
+        let answer = answered(format!("{early}{upgrade}")).unwrap();
+        assert_eq!((answer.status, answer.header("Server"), answer.header("Link")), (101, Some("it"), None));
+        assert_eq!(answered("HTTP/1.1 204 No Content\r\n\r\n".to_owned()).unwrap().status, 204);
+        // It is bounded, however short each of them is.
+        let endless = answered(early.repeat(MAX_HEAD / early.len() + 1));
+        assert_eq!(endless.err().unwrap().to_string(), "the answer's head does not end");
     }
 
     #[test]
