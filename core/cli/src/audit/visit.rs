@@ -20,8 +20,6 @@ pub(crate) struct Visit<'e> {
     reader: frame::Reader,
     read: usize,
     buffer: Vec<u8>,
-    /// The server's last ping, as long as nobody has answered it.
-    owed: Option<Vec<u8>>,
     /// Whether pings of the server are answered, as an honest client's library does by itself.
     pub(crate) answers: bool,
     pub(crate) seen: Seen,
@@ -49,7 +47,6 @@ impl<'e> Visit<'e> {
             reader: frame::Reader::default(),
             read: 0,
             buffer: vec![0; PIECE],
-            owed: None,
             answers: true,
             seen: Seen::default(),
             answer,
@@ -61,14 +58,8 @@ impl<'e> Visit<'e> {
 
     fn take(&mut self, bytes: &[u8]) {
         self.read += bytes.len();
-        let (seen, owed) = (&mut self.seen, &mut self.owed);
-        let note = |frame: frame::Frame| {
-            if frame.first == PING {
-                *owed = Some(frame.start.clone());
-            }
-            seen.note(&frame);
-        };
-        if let Err(what) = self.reader.take(bytes, note) {
+        let seen = &mut self.seen;
+        if let Err(what) = self.reader.take(bytes, |frame| seen.note(&frame)) {
             self.seen.end.get_or_insert(End::Garbage(what));
         }
         if self.read > MOST || !self.purse.bytes(bytes.len()) {
@@ -96,11 +87,11 @@ impl<'e> Visit<'e> {
     /// The last ping alone is enough (RFC 6455, section 5.5.3). Many servers close a connection that answers none, whatever else
     /// comes on it: that would look like a refusal of what is examined.
     fn answer_pings(&mut self) {
-        match self.owed.take() {
-            Some(ping) if self.answers && !self.seen.is_over() => {
-                self.send(&frame::masked(PONG, &ping[..ping.len().min(125)]))
-            }
-            _ => {}
+        if !self.answers || self.seen.is_over() {
+            return;
+        }
+        if let Some(ping) = self.seen.owed.take() {
+            self.send(&frame::masked(PONG, &ping[..ping.len().min(125)]));
         }
     }
 
