@@ -135,13 +135,14 @@ install:
 
 # --- what is published (RELEASING.md) -------------------------------------------------------------------------------
 
-# ONLY="wheels npm" makes some parts, TARGETS=… for some machines.
+# ONLY="wheels npm" makes some parts, TARGETS=… for some machines, UNTRIED=1 also addons and wheels that nobody has ever loaded.
 comma := ,
 empty :=
 space := $(empty) $(empty)
 dist:
 	CARGO_TARGET_DIR=$(abspath $(TARGET)) tests/dist/run.sh build.py $(if $(ONLY),--only $(subst $(space),$(comma),$(strip $(ONLY)))) \
-	    $(if $(TARGETS),--target $(subst $(space),$(comma),$(strip $(TARGETS))))
+	    $(if $(TARGETS),--target $(subst $(space),$(comma),$(strip $(TARGETS)))) \
+	    $(if $(UNTRIED),--untried)
 
 # Versions and files of the packages, without building them; TAG=v0.1.0 must be theirs.
 dist-check:

@@ -201,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--target", default=",".join(one.triple for one in targets.TARGETS))
+    parser.add_argument("--untried", action="store_true", help="addons and wheels also where none was ever loaded")
     asked = parser.parse_args()
     parts = asked.only.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -221,6 +222,8 @@ def main() -> None:
     toolchain(wanted)
     compilers = [compiling.Compiler(one, WORK, SOURCE) for one in wanted]
     able = [one for one in compilers if one.can()]
+    # `wsguard` for npm asks for every addon that is packed beside it: none of them may be missing from the upload.
+    loaded = [one for one in able if one.target.is_tried or asked.untried]
     for compiler in able:
         if {"c", "command", "npm"} & set(parts):
             compiler.build()
@@ -228,10 +231,10 @@ def main() -> None:
             c_face(compiler, made["c"], epoch)
         if "command" in parts:
             command(compiler, made["command"], epoch)
-        if "wheels" in parts:
+        if "wheels" in parts and compiler in loaded:
             wheel(compiler, made["python"])
-    if "npm" in parts and able:
-        npm(able, made["node"], epoch)
+    if "npm" in parts and loaded:
+        npm(loaded, made["node"], epoch)
     if "crates" in parts:
         crates()
     checksums()

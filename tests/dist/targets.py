@@ -22,6 +22,8 @@ class Target:
     libc: str
     # Debian's word for the architecture; None: no .deb.
     deb: str | None
+    # Whether an addon and a wheel for it have ever been loaded. Where none has, none is made for upload.
+    is_tried: bool
 
     @property
     def short(self) -> str:
@@ -41,7 +43,14 @@ class Target:
 
 TARGETS = [
     Target(
-        "x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.17", "manylinux2014", "linux-x64-gnu", "x64", "glibc", "amd64"
+        "x86_64-unknown-linux-gnu",
+        "x86_64-linux-gnu.2.17",
+        "manylinux2014",
+        "linux-x64-gnu",
+        "x64",
+        "glibc",
+        "amd64",
+        True,
     ),
     Target(
         "aarch64-unknown-linux-gnu",
@@ -51,10 +60,20 @@ TARGETS = [
         "arm64",
         "glibc",
         "arm64",
+        True,
     ),
-    Target("x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2", "linux-x64-musl", "x64", "musl", None),
     Target(
-        "aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2", "linux-arm64-musl", "arm64", "musl", None
+        "x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2", "linux-x64-musl", "x64", "musl", None, False
+    ),
+    Target(
+        "aarch64-unknown-linux-musl",
+        "aarch64-linux-musl",
+        "musllinux_1_2",
+        "linux-arm64-musl",
+        "arm64",
+        "musl",
+        None,
+        False,
     ),
 ]
 

@@ -57,6 +57,7 @@ def c_face(target: targets.Target, folder: pathlib.Path, machine: Machine) -> No
 
 
 def node(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
+    one(f"wsguard-{target.npm}-*.tgz")
     tag = {"musl": "musllinux_1_2", "glibc": "manylinux_2_28"}[target.libc]
     place = ["--target", folder / "node", "--platform", f"{tag}_{target.processor}"]
     call(*PIP, *place, NODE, cwd=folder, env=dict(os.environ))

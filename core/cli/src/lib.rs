@@ -42,7 +42,7 @@ enum What {
     /// Read a policy: say what is in force, and warn of what is weak.
     Check(check::Args),
     /// Write the proxy configuration for a policy, and examine the proxies on the way to a server.
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
     /// Serve a policy with an echo and a log, for work on a front end.
     Serve(serve::Args),
     /// Make and inspect tokens for tests.

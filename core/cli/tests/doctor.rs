@@ -360,6 +360,27 @@ fn without_a_proxy_the_way_is_good() {
     assert_eq!((code, lines.len()), (Some(0), 12), "{lines:#?}");
 }
 
+/// A policy that asks clients for certificates asks the doctor for one, too.
+#[test]
+fn a_certificate_is_shown_where_one_is_asked_for() {
+    let scratch = Scratch::new("client-certificate");
+    let certs = Certs::create(&scratch.path("")).unwrap();
+    let port = free_port();
+    let (policy, url) = (policy_file(&scratch, port, &json!([])), format!("wss://localhost:{port}/"));
+    let tls =
+        json!({"cert": certs.path("server.pem"), "key": certs.path("server.key"), "client_ca": certs.path("ca.pem")});
+    let (tls, ca) = (format!("tls={tls}"), certs.path("ca.pem"));
+    let arguments = [policy.as_str(), "--set", &tls, "--url", &url, "--ca", &ca];
+    let none = run(&[&["doctor"], &arguments[..]].concat());
+    assert!(none.code == Some(2) && none.err.contains("asks for a certificate of the client"), "{none:?}");
+    let (certificate, key) = (certs.path("client.pem"), certs.path("client.key"));
+    let alone = run(&[&["doctor"], &arguments[..], &["--client-certificate", &certificate]].concat());
+    assert!(alone.code == Some(2) && alone.err.contains("--client-key"), "{alone:?}");
+    let (code, lines) = way(&[&arguments[..], &["--client-certificate", &certificate, "--client-key", &key]].concat());
+    says(&lines, "good upgrade passes");
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
 #[test]
 fn a_machine_that_is_believed_is_no_fault_of_a_proxy() {
     let scratch = Scratch::new("believed");

@@ -457,7 +457,7 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "unfinished-message",
         title: "it holds unfinished messages",
-        sends: "the first fragment of a text, then pings alone",
+        sends: "the first fragment of a text, then pings, and answers to the server's, alone",
         judges: "as silent-peer",
         severity: Severity::Low,
         why: "what has come of it is kept; with a bound of its size it is one message per connection",

@@ -6,6 +6,8 @@ pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 /// The first byte of a ping.
 pub(crate) const PING: u8 = 0x89;
+/// The first byte of a pong.
+pub(crate) const PONG: u8 = 0x8a;
 /// The first byte of a close.
 pub(crate) const CLOSE: u8 = 0x88;
 /// RSV1, which says that a message is compressed.

@@ -12,6 +12,8 @@ const KEPT_TEXTS: usize = 8;
 pub(crate) struct Seen {
     pub(crate) messages: u64,
     pub(crate) pings: u64,
+    /// The server's last ping, as long as nobody has answered it.
+    pub(crate) owed: Option<Vec<u8>>,
     pub(crate) pongs: u64,
     pub(crate) last_pong: Vec<u8>,
     pub(crate) texts: Vec<String>,
@@ -28,7 +30,10 @@ impl Seen {
                 let reason = frame.start.get(2..).map(shown_bytes).unwrap_or_default();
                 self.close.get_or_insert((code, reason));
             }
-            9 => self.pings += 1,
+            9 => {
+                self.pings += 1;
+                self.owed = Some(frame.start.clone());
+            }
             10 => {
                 self.pongs += 1;
                 self.last_pong.clone_from(&frame.start);
@@ -49,6 +54,11 @@ impl Seen {
     /// Whether the last pong answers this ping.
     pub(crate) fn answered(&self, tag: &str) -> bool {
         self.last_pong == tag.as_bytes()
+    }
+
+    /// Whether it may have ended because nobody answered a ping: so end servers with heartbeats, by 1011 or without a word.
+    fn may_be_a_heartbeat(&self) -> bool {
+        self.owed.is_some() && self.close.as_ref().is_none_or(|(code, _)| *code == 1011)
     }
 
     /// How it ended, for people.
@@ -103,6 +113,10 @@ pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
     match (&seen.close, seen.end, content) {
         (Some((code, _)), ..) if OF_THE_PROTOCOL.contains(code) => Bait::Refused(ending),
         (None, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) => Bait::Unclear(ending),
+        // While a long frame is under way nobody can answer.
+        _ if seen.may_be_a_heartbeat() => {
+            Bait::Unclear(format!("{ending}, and a ping of the server had come to which there was no answer yet"))
+        }
         // An application's own code (RFC 6455 section 7.4.2): who sends nothing that it waits for is closed for that.
         (Some((3000..=4999, _)), _, Content::Hidden) => {
             Bait::Unclear(format!("{ending}, a code of the application, which sees nothing of what was sent"))
@@ -167,6 +181,18 @@ mod tests {
         }
         let stuck = Seen { end: Some(End::Stuck), ..Seen::default() };
         assert!(matches!(bait(&stuck, "after", &Content::Hidden), Bait::Unclear(_)));
+    }
+
+    /// A server with heartbeats ends a connection that is in the middle of a long frame.
+    #[test]
+    fn an_end_that_a_heartbeat_may_have_made_is_no_refusal() {
+        let internal: (u8, &[u8]) = (0x88, &[0x03, 0xf3]);
+        let of = |seen: &Seen| bait(seen, "after", &Content::Taken);
+        assert!(matches!(of(&seen(&[(0x89, b"beat"), internal])), Bait::Unclear(_)));
+        assert!(matches!(of(&Seen { end: Some(End::Reset), ..seen(&[(0x89, b"")]) }), Bait::Unclear(_)));
+        assert!(matches!(of(&seen(&[(0x89, b"beat"), (0x88, &[0x03, 0xf1])])), Bait::Refused(_)));
+        let answered = Seen { owed: None, ..seen(&[(0x89, b"beat"), internal]) };
+        assert!(matches!(of(&answered), Bait::Refused(_)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frame::{self, PING, TEXT};
+use super::frame::{self, PING, PONG, TEXT};
 use super::head::Answer;
 use super::limits::Purse;
 use super::seen::{End, Seen};
@@ -20,6 +20,8 @@ pub(crate) struct Visit<'e> {
     reader: frame::Reader,
     read: usize,
     buffer: Vec<u8>,
+    /// Whether pings of the server are answered, as an honest client's library does by itself.
+    pub(crate) answers: bool,
     pub(crate) seen: Seen,
     pub(crate) answer: Answer,
     /// The round trip of the control.
@@ -45,6 +47,7 @@ impl<'e> Visit<'e> {
             reader: frame::Reader::default(),
             read: 0,
             buffer: vec![0; PIECE],
+            answers: true,
             seen: Seen::default(),
             answer,
             round_trip: Duration::ZERO,
@@ -64,10 +67,11 @@ impl<'e> Visit<'e> {
         }
     }
 
-    /// Reads until something holds, the connection is over, or time is up.
+    /// Reads until something holds, the connection is over, or time is up. Pings are answered here, where no frame is half sent.
     pub(crate) fn wait(&mut self, within: Duration, until: impl Fn(&Seen) -> bool) -> bool {
         let deadline = Instant::now() + self.purse.within(within);
         while !until(&self.seen) {
+            self.answer_pings();
             if self.seen.is_over() {
                 return false;
             }
@@ -78,6 +82,17 @@ impl<'e> Visit<'e> {
             self.read_once(left);
         }
         true
+    }
+
+    /// The last ping alone is enough (RFC 6455, section 5.5.3). Many servers close a connection that answers none, whatever else
+    /// comes on it: that would look like a refusal of what is examined.
+    fn answer_pings(&mut self) {
+        if !self.answers || self.seen.is_over() {
+            return;
+        }
+        if let Some(ping) = self.seen.owed.take() {
+            self.send(&frame::masked(PONG, &ping[..ping.len().min(125)]));
+        }
     }
 
     fn read_once(&mut self, within: Duration) {

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::audit::head::{ACCEPT, KEY};
@@ -30,6 +30,22 @@ pub(super) const BINARY: u8 = 2;
 pub(super) const CLOSE: u8 = 8;
 pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
+
+/// Whom TLS believes, and what it shows.
+#[derive(clap::Args, Debug, Default)]
+pub(super) struct TlsOptions {
+    /// The authorities to believe, as a PEM file, in place of the system's.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+
+    /// A certificate to show to whoever asks for one, as a PEM file: where the policy has `tls.client_ca`.
+    #[arg(long, value_name = "FILE", requires_all = ["url", "client_key"])]
+    client_certificate: Option<PathBuf>,
+
+    /// The key of that certificate, as a PEM file.
+    #[arg(long, value_name = "FILE", requires_all = ["url", "client_certificate"])]
+    client_key: Option<PathBuf>,
+}
 
 /// A connection.
 pub(super) struct Client {
@@ -64,18 +80,18 @@ impl Client {
     /// Connects, by TLS where the URL says so.
     ///
     /// # Errors
-    /// Nobody listens, or the certificate is not one that the system, or the file of `authorities`, stands for.
+    /// Nobody listens, or the certificate is not one that the system, or the file of authorities, stands for.
     pub(super) fn connect(
         target: &Target,
         addresses: &[SocketAddr],
-        authorities: Option<&Path>,
+        options: &TlsOptions,
         within: Duration,
     ) -> Result<Self, Failure> {
         let tls = if target.is_tls {
             let name = ServerName::try_from(target.host.clone());
             let name =
                 name.map_err(|_| Failure::new(format!("{target}: the host is no name that a certificate could have")))?;
-            Some((tls(authorities)?, name))
+            Some((tls(options)?, name))
         } else {
             None
         };
@@ -107,21 +123,30 @@ impl Client {
         }
         head.push_str("\r\n");
         self.wire.write(head.as_bytes(), within).map_err(ended)?;
-        let deadline = Instant::now() + within;
+        let (deadline, mut interim) = (Instant::now() + within, 0);
+        loop {
+            let head = self.head(deadline, MAX_HEAD - interim)?;
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let status =
+                status.ok_or_else(|| io::Error::other(format!("no HTTP came back, but {:?}", harmless(&head, 40))))?;
+            // A proxy may say something before the answer, e.g. 103 (RFC 9110, section 15.2).
+            if matches!(status, 101 | 200..) || status < 100 {
+                return Ok(Answer { status, head });
+            }
+            interim = (interim + head.len()).min(MAX_HEAD);
+        }
+    }
+
+    /// Takes a head of so many bytes at most.
+    fn head(&mut self, deadline: Instant, most: usize) -> io::Result<String> {
         let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break at + 4;
+            match self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                Some(at) if at <= most => break at + 4,
+                None if self.buffer.len() <= most => self.fill(deadline)?,
+                _ => return Err(io::Error::other("the answer's head does not end")),
             }
-            if self.buffer.len() > MAX_HEAD {
-                return Err(io::Error::other("the answer's head does not end"));
-            }
-            self.fill(deadline)?;
         };
-        let head = String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status =
-            status.ok_or_else(|| io::Error::other(format!("no HTTP came back, but {:?}", harmless(&head, 40))))?;
-        Ok(Answer { status, head })
+        Ok(String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned())
     }
 
     /// Sends a frame, masked.
@@ -240,18 +265,14 @@ fn strange() -> io::Error {
     io::Error::other("a frame came that the server did not send")
 }
 
-fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+fn tls(options: &TlsOptions) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
-    match authorities {
+    match &options.ca {
         Some(path) => {
-            let wrong = |what: &str| Failure::new(format!("--ca: {what}"));
-            let bytes = super::super::token::read("--ca", path)?;
-            for certificate in CertificateDer::pem_slice_iter(&bytes) {
-                let certificate = certificate.map_err(|_| wrong("is no PEM text"))?;
-                roots.add(certificate).map_err(|_| wrong("holds a certificate that cannot be used"))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("holds no certificate"));
+            for certificate in certificates("--ca", path)? {
+                roots
+                    .add(certificate)
+                    .map_err(|_| Failure::new("--ca: holds a certificate that cannot be used".to_owned()))?;
             }
         }
         None => {
@@ -260,8 +281,26 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| Failure::new(error.to_string()))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    let config = config.map_err(|error| Failure::new(error.to_string()))?.with_root_certificates(roots);
+    let (Some(certificate), Some(key)) = (&options.client_certificate, &options.client_key) else {
+        return Ok(Arc::new(config.with_no_client_auth()));
+    };
+    let bytes = crate::token::read("--client-key", key)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| Failure::new("--client-key: is no key as PEM text".to_owned()))?;
+    let config = config.with_client_auth_cert(certificates("--client-certificate", certificate)?, key);
+    Ok(Arc::new(config.map_err(|error| Failure::new(format!("--client-certificate and --client-key: {error}")))?))
+}
+
+/// All certificates of a file, and one at least.
+fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let bytes = crate::token::read(option, path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let all = all.map_err(|_| Failure::new(format!("{option}: is no PEM text")))?;
+    if all.is_empty() {
+        return Err(Failure::new(format!("{option}: holds no certificate")));
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -270,6 +309,38 @@ mod tests {
 
     fn frame(opcode: u8, payload: &[u8]) -> Frame {
         Frame { is_last: true, opcode, payload: payload.to_vec() }
+    }
+
+    /// The answer to a handshake with a server that says this.
+    fn answered(said: String) -> io::Result<Answer> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::parse(&format!("ws://{address}/")).unwrap();
+        let server = std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(said.as_bytes());
+            // What the client has not read is lost where a socket is dropped with something unread.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let mut client = Client::connect(&target, &[address], &TlsOptions::default(), PATIENCE).unwrap();
+        let answer = client.upgrade(&target, "/", &[], PATIENCE);
+        drop(client);
+        server.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn what_is_said_before_the_answer_is_none() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        let upgrade = "HTTP/1.1 101 Switching Protocols\r\nServer: it\r\n\r\n\x0a";
+        let answer = answered(format!("{early}{upgrade}")).unwrap();
+        assert_eq!((answer.status, answer.header("Server"), answer.header("Link")), (101, Some("it"), None));
+        assert_eq!(answered("HTTP/1.1 204 No Content\r\n\r\n".to_owned()).unwrap().status, 204);
+        // It is bounded, however short each of them is.
+        let endless = answered(early.repeat(MAX_HEAD / early.len() + 1));
+        assert_eq!(endless.err().unwrap().to_string(), "the answer's head does not end");
     }
 
     #[test]

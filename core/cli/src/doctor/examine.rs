@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
@@ -11,7 +10,7 @@ use wsguard::binding::{Policy, PolicySet};
 use wsguard_proto::auth::TokenSource;
 use wsguard_proto::host_header::Authority;
 
-use super::client::{self, Answer, Client, PATIENCE};
+use super::client::{self, Answer, Client, PATIENCE, TlsOptions};
 use super::credential;
 use super::stand_in::{Request, SUBPROTOCOL, Seen, StandIn};
 use crate::outcome::Failure;
@@ -42,7 +41,7 @@ pub(super) struct Found {
 pub(super) struct Examination<'e> {
     pub(super) target: Target,
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) authorities: Option<&'e Path>,
+    tls: &'e TlsOptions,
     pub(super) origin: String,
     /// How long a connection is left silent; zero: it is not tried.
     pub(super) silence: Duration,
@@ -71,9 +70,10 @@ impl<'e> Examination<'e> {
         addresses: Vec<SocketAddr>,
         (set, policy): (&'e PolicySet, &'e Policy),
         origin: String,
+        tls: &'e TlsOptions,
     ) -> Self {
         let (places, silence) = (credential::places(policy), Duration::ZERO);
-        Self { target, addresses, authorities: None, origin, silence, set, policy, places, found: Vec::new() }
+        Self { target, addresses, tls, origin, silence, set, policy, places, found: Vec::new() }
     }
 
     /// # Errors
@@ -125,7 +125,7 @@ impl<'e> Examination<'e> {
     }
 
     fn open(&self, nonce: &str) -> Result<(Client, Answer), Failure> {
-        let mut client = Client::connect(&self.target, &self.addresses, self.authorities, PATIENCE)?;
+        let mut client = Client::connect(&self.target, &self.addresses, self.tls, PATIENCE)?;
         let path = &self.target.path;
         let path = format!("{path}{}wsguard-doctor={nonce}", if path.contains('?') { '&' } else { '?' });
         let credentials = credential::headers(&self.places);

@@ -7,7 +7,6 @@ mod plan;
 mod stand_in;
 mod writers;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Map;
@@ -78,9 +77,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ORIGIN", requires = "url")]
     origin: Option<String>,
 
-    /// The authorities to believe, as a PEM file, in place of the system's.
-    #[arg(long, value_name = "FILE", requires = "url")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: client::TlsOptions,
 
     /// Leave a connection silent for so long, 10m at most: what ends it then?
     #[arg(long, value_name = "TIME", requires = "url", default_value = "0", value_parser = span)]
@@ -123,8 +121,8 @@ fn examine(args: &Args, read: &Read, url: &str) -> Ended {
         options.listen.clone_from(listen);
     }
     let route = resolved.as_ref().and_then(|resolved| resolved.route.as_deref());
-    let mut way = Examination::new(target.clone(), addresses, (&read.set, policy), origin(args, read, route)?);
-    way.authorities = args.ca.as_deref();
+    let mut way =
+        Examination::new(target.clone(), addresses, (&read.set, policy), origin(args, read, route)?, &args.tls);
     way.silence = Duration::from_secs(args.silence);
     let nonce = examine::nonce()?;
     let server = stand_in::StandIn::start(options, nonce.clone())?;

@@ -8,7 +8,7 @@ use wsguard::binding::Policy;
 use crate::check::Scope;
 use crate::outcome::Failure;
 use crate::policy::{Read, by_path};
-use crate::reach::host_of;
+use crate::reach::{self, host_of};
 use crate::terminal::harmless;
 
 /// Where the server listens, for the proxy.
@@ -209,7 +209,13 @@ fn upstream_of(listen: &str) -> Result<Upstream, Failure> {
     let address = match host_of(listen) {
         "0.0.0.0" => format!("127.0.0.1:{port}"),
         "::" => format!("[::1]:{port}"),
-        _ => quoted(listen)?,
+        _ if reach::split_port(listen).is_some() => quoted(listen)?,
+        _ => {
+            return Err(Failure::new(format!(
+                "{:?} is no HOST:PORT that a proxy could connect to",
+                harmless(listen, 64)
+            )));
+        }
     };
     Ok(Upstream::Tcp(address))
 }
@@ -326,6 +332,12 @@ mod tests {
         assert_eq!(of("unix:/run/w.sock").unwrap(), Upstream::Unix("/run/w.sock".into()));
         for unknown in ["127.0.0.1:0", "fd:3", "unix:/run/w;}"] {
             assert!(of(unknown).is_err(), "{unknown}");
+        }
+        for good in ["app.internal:80", "[::1]:80", "app_1:8080", "10.0.0.7:65535"] {
+            assert_eq!(upstream_of(good).unwrap(), Upstream::Tcp(good.to_owned()));
+        }
+        for wrong in ["h:99999", "*:80", "http://a:80", ":80", "::1:80", "a:b:80", "/x:1", "u@h:80", "[::1]80"] {
+            assert!(upstream_of(wrong).is_err(), "{wrong}");
         }
     }
 

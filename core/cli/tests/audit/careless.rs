@@ -58,11 +58,44 @@ fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     Some((start[0], payload))
 }
 
-/// Lets everybody in, answers every ping and every text, and echoes every close.
-fn careless(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+/// Pings first, and goes on only with a client that answers, as a server with heartbeats does.
+fn with_heartbeat(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() || stream.write_all(b"\x89\x04beat").is_err() {
         return;
     }
+    let mut waiting = Vec::new();
+    loop {
+        match frame(&mut stream) {
+            Some((0x8a, payload)) if payload == b"beat" => break,
+            Some((0x89, payload)) => waiting.push(payload),
+            Some(_) => {}
+            None => return,
+        }
+    }
+    for payload in waiting {
+        let answer = [&[0x8a, payload.len() as u8][..], &payload].concat();
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+    answer_all(stream);
+}
+
+#[test]
+fn a_server_that_pings_gets_its_answer() {
+    let url = serve(with_heartbeat);
+    let (code, report) = report(&[&url, "--only", "fragments", "--rate", "50"]);
+    assert_eq!((code, word(&report, "fragments")), (1, "medium"), "{report}");
+}
+
+/// Lets everybody in, answers every ping and every text, and echoes every close.
+fn careless(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
+        answer_all(stream);
+    }
+}
+
+fn answer_all(mut stream: TcpStream) {
     while let Some((first, payload)) = frame(&mut stream) {
         let opcode = match first & 0x0f {
             9 => 10,

@@ -93,6 +93,7 @@ fn one(examiner: &Examiner, wrong: &Wrong, severity: Severity) -> Ruled {
     };
     let mut visit = examiner.visit().map_err(|early| Ruling { sent: wrong.what.to_owned(), ..early })?;
     visit.send(&wrong.bytes);
+    visit.answers = !matches!(wrong.shows, Shows::Waits);
     let grace = visit.grace(examiner.timeout);
     match wrong.shows {
         Shows::Nothing | Shows::Waits => _ = visit.ping(AFTER, grace),

@@ -121,6 +121,7 @@ pub(crate) fn silent_peer(examiner: &Examiner) -> Ruled {
         return Ok(skipped);
     }
     let mut visit = examiner.visit()?;
+    visit.answers = false;
     let began = Instant::now();
     visit.wait(examiner.patience, |_| false);
     Ok(judge_silence(&visit.seen, began.elapsed(), examiner.patience))
@@ -136,7 +137,7 @@ pub(crate) fn unfinished_message(examiner: &Examiner) -> Ruled {
     visit.send(&masked(TEXT & 0x7f, b" "));
     let mut answered = true;
     while began.elapsed() < examiner.patience && !visit.seen.is_over() {
-        // Pings of our own show life, as answers to the server's would.
+        // Pings of our own show life, as the answers to the server's do.
         answered = visit.ping(&format!("wsguard-audit {}", began.elapsed().as_millis()), examiner.timeout).is_some();
         let left = examiner.patience.saturating_sub(began.elapsed()).min(Duration::from_secs(5));
         visit.wait(left, |_| false);
