@@ -199,6 +199,41 @@ test('a server takes the port of one that was closed in the same turn', async (t
   }
 });
 
+test('close() waits for a connection whose handshake is accepted', async (t) => {
+  const { wss, server } = await share(t, {
+    // In a turn of its own: no event of the core comes before the end of it.
+    verifyClient: (_info, decide) => void setImmediate(() => {
+      decide(true);
+      wss.close();
+    }),
+  });
+  const order = [];
+  wss.on('connection', (ws) => {
+    order.push('connection');
+    ws.close();
+  });
+  wss.on('close', () => order.push('close'));
+  const closed = once(wss, 'close');
+  const client = new WebSocketClient(`ws://127.0.0.1:${server.address().port}`);
+  client.on('error', () => {});
+  await closed;
+  await once(client, 'close');
+  assert.deepEqual(order, ['connection', 'close']);
+});
+
+test('close() waits for no connection whose peer has left', async (t) => {
+  const { wss, server } = await share(t);
+  wss.on('connection', (ws) => ws.terminate());
+  const closed = once(wss, 'close');
+  const client = new WebSocketClient(`ws://127.0.0.1:${server.address().port}`);
+  client.on('error', () => {});
+  wss.on('headers', () => {
+    client.terminate();
+    wss.close();
+  });
+  await closed;
+});
+
 test('clients', async (t) => {
   const wss = await serve(t);
   assert.equal(wss.clients.size, 0);
