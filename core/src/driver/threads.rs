@@ -150,7 +150,7 @@ async fn run_tasks(
         let state = Arc::clone(state);
         let ear = state.ears.open();
         let accept = async move {
-            accept_from(&state, index, listener, ear, |accepted| open_here(&state, index, accepted)).await
+            accept_from(&state, index, listener, ear, |accepted| open_here(&state, index, accepted)).await;
         };
         tokio::spawn(essential().run(accept));
     }
