@@ -98,6 +98,11 @@ class Handshakes {
     return this.#handed.size > 0;
   }
 
+  /** Whether handshakes are accepted whose connections have not opened yet. */
+  get areOpening() {
+    return this.#accepted.size > 0;
+  }
+
   /** A connection that was handed over is over, or its own from here on. */
   forget(tag) {
     const entry = this.#handed.get(tag);

@@ -72,6 +72,11 @@ class Hub {
     return this.#count;
   }
 
+  /** Whether there are connections, or some about to open. */
+  get isBusy() {
+    return this.#count > 0 || (!this.#isOver && this.#handshakes.areOpening);
+  }
+
   /** Starts the core, if it has not started. Returns the address where it listens. */
   start(listens) {
     if (this.#isStarted) return '';
@@ -182,6 +187,7 @@ class Hub {
 
   onUpgradeGone(low, high) {
     this.#handshakes.onGone(low, high);
+    this.#onNone();
   }
 
   makeConnection(low, high, opened) {
@@ -286,7 +292,7 @@ class Hub {
   /** `peer`: which rule of framing the peer broke, what its own close frame said, and the number that broke the rule. */
   onClose(ws, code, { reason, clean, verdict }, [fault, peerCode, peerReason, value]) {
     // The application's class had thrown.
-    if (ws === undefined) return this.#releaseIdle();
+    if (ws === undefined) return this.#onNone();
     this.#count -= 1;
     const error = faultError(fault, value);
     const isFault = error !== undefined;
@@ -316,6 +322,7 @@ class Hub {
   onStopped() {
     this.#isOver = true;
     forget(this.#abandon);
+    this.#server._closed();
     this.#release();
   }
 
@@ -343,6 +350,12 @@ class Hub {
     this.#transports.delete(ws);
     if (transport === undefined) ws._socket._ended();
     else transport.end();
+  }
+
+  /** There will be no connection: the end of the server may have waited for it. */
+  #onNone() {
+    this.#server._closed();
+    this.#releaseIdle();
   }
 
   #releaseIdle() {

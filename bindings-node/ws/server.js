@@ -113,7 +113,7 @@ class WebSocketServer extends EventEmitter {
     if (listener !== undefined) this.prependOnceListener('close', () => listener.emit('close'));
     this.#detach = this.#http = this.#listener = undefined;
     this.#stopListening();
-    if (!this.#isBusy) process.nextTick(() => this.#emitClose());
+    this.#goOnClosing();
   }
 
   #stopListening() {
@@ -140,18 +140,26 @@ class WebSocketServer extends EventEmitter {
     this.clients?.delete(ws);
   }
 
-  /** @internal A connection has told its end. */
+  /** @internal A connection has told its end, or there will be none. */
   _closed() {
-    if (this._state === CLOSING && !this.#isBusy) process.nextTick(() => this.#emitClose());
+    this.#goOnClosing();
     // Without `clients` nobody has waited for the last of them.
     if (this._state === CLOSED && this.#hub.count === 0) this.#hub.stop();
   }
 
-  /** Whether connections are left that the end of the server waits for. */
+  /** Whether connections are left, or about to open, that the end of the server waits for. */
   get #isBusy() {
     const { port } = this.options;
     const waits = this.clients !== undefined || (port !== null && port !== undefined);
-    return waits && this.#hub.count > 0;
+    return waits && this.#hub.isBusy;
+  }
+
+  /** The server is closed when nothing is left that it waits for. */
+  #goOnClosing() {
+    if (this._state !== CLOSING || this.#isBusy) return;
+    process.nextTick(() => {
+      if (this._state === CLOSING && !this.#isBusy) this.#emitClose();
+    });
   }
 
   #emitClose() {

@@ -12,6 +12,7 @@ use super::cork::{self, Cork};
 use super::ids::{ConnectionId, Slot};
 use super::inbox::Inbox;
 use super::mailbox::ShardMailbox;
+use super::shard;
 use super::state::{Life, ServerState};
 use super::stats::Stats;
 use super::tickets::TicketId;
@@ -409,10 +410,13 @@ impl ServerHandle {
         }
     }
 
-    /// Ends listening: the addresses are free, and nothing new comes in. Connections stay, as do handshakes that have begun.
+    /// Ends listening: nothing new comes in, and the addresses are free when this returns (called by a thread of the server
+    /// itself: soon after). Connections stay, as do handshakes that have begun.
     pub fn stop_listening(&self) {
-        self.state.is_deaf.store(true, Ordering::Release);
-        self.state.deafened.notify_waiters();
+        self.state.ears.deafen();
+        if !shard::is_here() {
+            self.state.ears.wait();
+        }
     }
 
     /// Stops at once: every connection is dropped, once what this thread said before is carried out and written.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[cfg(not(target_os = "linux"))]
@@ -15,6 +14,7 @@ use super::accepted::{Accepted, UnregisteredSocket};
 use super::balance;
 use super::bind::Listening;
 use super::caught::said;
+use super::ears::Ear;
 use super::state::{Life, ServerState};
 use wsguard_proto::config::Listen;
 
@@ -106,6 +106,7 @@ pub(super) async fn accept_from(
     state: &ServerState,
     own_shard: usize,
     listener: Listening,
+    ear: Ear,
     open_here: impl Fn(Accepted),
 ) {
     let listener = match Listener::new(listener) {
@@ -114,13 +115,14 @@ pub(super) async fn accept_from(
     };
     // An inherited socket belongs to the process that gave it, which may go on with it.
     let own = (!matches!(state.set().top.listen, Listen::Fd(_))).then(|| Own(&listener));
-    let mut deafened = core::pin::pin!(state.deafened.notified());
+    let mut deafened = core::pin::pin!(state.ears.deafened.notified());
     deafened.as_mut().enable();
     let (mut turn, mut fails) = (0, false);
     while state.life() < Life::Stopped {
-        if state.is_deaf.load(Ordering::Acquire) {
+        if state.ears.is_deaf() {
             drop(own);
             drop(listener);
+            drop(ear);
             return core::future::pending().await;
         }
         let accepted = tokio::select! {
@@ -140,7 +142,10 @@ pub(super) async fn accept_from(
                 if !core::mem::replace(&mut fails, true) {
                     said(|| tracing::warn!(target: "wsguard", %error, "cannot accept; trying again every 100 ms"));
                 }
-                tokio::time::sleep(BACK_OFF).await;
+                tokio::select! {
+                    () = tokio::time::sleep(BACK_OFF) => {}
+                    () = &mut deafened => {}
+                }
             }
         }
         turn += 1;

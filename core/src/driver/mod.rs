@@ -22,6 +22,7 @@ mod compile;
 mod cork;
 mod directory;
 mod durations;
+mod ears;
 mod events;
 mod handle;
 mod handshake_id;

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::commands::Command;
 use super::compile::threads;
 use super::directory::Directory;
+use super::ears::Ears;
 use super::events::{EventBatch, ViolationEvent, kind};
 use super::ids::{ConnectionId, MAX_SLOTS};
 use super::inbox::Inbox;
@@ -102,9 +103,7 @@ pub(super) struct ServerState {
     pub(super) heeds_control: AtomicBool,
     /// The application is told that a connection has begun to close.
     pub(super) heeds_closing: AtomicBool,
-    /// The application has ended listening: whoever accepts lets go of the listening socket.
-    pub(super) is_deaf: AtomicBool,
-    pub(super) deafened: Notify,
+    pub(super) ears: Arc<Ears>,
     /// Handshakes that are none are refused as the npm package `ws` does, and version 8 is as good as 13.
     pub(super) is_like_ws: bool,
     /// Pings of new connections are the application's to answer.
@@ -178,8 +177,7 @@ impl ServerState {
             inline,
             heeds_control: AtomicBool::new(false),
             heeds_closing: AtomicBool::new(false),
-            is_deaf: AtomicBool::new(false),
-            deafened: Notify::new(),
+            ears: Arc::default(),
             is_like_ws: false,
             leaves_pings: false,
             sampler: Sampler::default(),

@@ -148,8 +148,10 @@ async fn run_tasks(
     tokio::spawn(unconstrained(essential().run(shard::wake_application())));
     for listener in listeners {
         let state = Arc::clone(state);
-        let accept =
-            async move { accept_from(&state, index, listener, |accepted| open_here(&state, index, accepted)).await };
+        let ear = state.ears.open();
+        let accept = async move {
+            accept_from(&state, index, listener, ear, |accepted| open_here(&state, index, accepted)).await;
+        };
         tokio::spawn(essential().run(accept));
     }
     let _ = ready.send(Ok(()));

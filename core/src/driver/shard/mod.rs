@@ -89,6 +89,12 @@ pub(super) fn install(shard: Shard) {
     SHARD.with_borrow_mut(|slot| *slot = Some(shard));
 }
 
+/// Whether this is the thread of a shard.
+pub(super) fn is_here() -> bool {
+    // Borrowed: the shard is at work, and calls what the application gave it.
+    SHARD.with(|shard| shard.try_borrow().map_or(true, |shard| shard.is_some()))
+}
+
 /// Whether the shard's work is over, and not only broken off.
 pub(super) fn has_stopped() -> bool {
     with_shard(|shard| shard.stopped)
