@@ -209,7 +209,8 @@ def test_a_slash_within_a_segment_escapes_no_route(
     assert scopes[0]["extensions"]["wsguard"]["route"] == "/room/{name}"
 
 
-def test_who_it_is_stands_in_the_scope(run: Run) -> None:
+@pytest.mark.parametrize("proxies", ["10.0.0.1", "127.0.0.1"])
+def test_who_it_is_stands_in_the_scope(run: Run, proxies: str) -> None:
     token = "t" * 32
     told = []
 
@@ -220,7 +221,7 @@ def test_who_it_is_stands_in_the_scope(run: Run) -> None:
 
     async def main() -> None:
         tokens = [{"token": token, "user": "ann", "roles": ["admin"]}]
-        async with Serving(app, ws=policy(auth={"tokens": tokens}), forwarded_allow_ips="10.0.0.1") as serving:
+        async with Serving(app, ws=policy(auth={"tokens": tokens}), forwarded_allow_ips=proxies) as serving:
             assert (await refusal(serving)).status_code == 401
             async with serving.connect(additional_headers={"Authorization": f"Bearer {token}"}) as client:
                 await client.send("x")
@@ -708,8 +709,12 @@ def test_a_slow_peer_under_tls_holds_the_application_back(run: Run, tmp_path: Pa
 def test_unix_sockets(run: Run, http: str, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
 
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["extensions"]["wsguard"]["ip"] is None
+        await echo(scope, receive, send)
+
     async def main() -> None:
-        async with Serving(echo, http=http, uds=path):
+        async with Serving(app, http=http, uds=path):
             client: ClientConnection
             async with websockets.unix_connect(path, "ws://a/", origin=websockets.Origin(ORIGIN)) as client:
                 await client.send("x")
