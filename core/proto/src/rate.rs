@@ -173,8 +173,8 @@ impl RateState {
     #[inline]
     fn leak_by(&mut self, rules: &RateRules, now: Moment) {
         // Almost every message finds the rates of the one before it.
-        if differs(&self.rates.0, &rules.messages)
-            || rules.bytes.as_ref().is_some_and(|rate| differs(&self.rates.1, rate))
+        if differs(self.rates.0.as_ref(), &rules.messages)
+            || rules.bytes.as_ref().is_some_and(|rate| differs(self.rates.1.as_ref(), rate))
         {
             self.change_rates(rules, now);
         }
@@ -183,14 +183,14 @@ impl RateState {
     #[cold]
     fn change_rates(&mut self, rules: &RateRules, now: Moment) {
         let mut changed = false;
-        if differs(&self.rates.0, &rules.messages)
+        if differs(self.rates.0.as_ref(), &rules.messages)
             && let Some(before) = self.rates.0.replace(rules.messages)
         {
             self.messages = restated(self.messages, &before, &rules.messages, now);
             changed = true;
         }
         if let Some(rate) = &rules.bytes
-            && (changed || differs(&self.rates.1, rate))
+            && (changed || differs(self.rates.1.as_ref(), rate))
             && let Some(before) = self.rates.1.replace(*rate)
         {
             // Also at the same rate: its level is as late as messages that wait, and those wait no longer than they may now.
@@ -258,8 +258,8 @@ impl Poured {
     }
 }
 
-fn differs(before: &Option<Rate>, rate: &Rate) -> bool {
-    before.as_ref().is_none_or(|before| before.per_second().to_bits() != rate.per_second().to_bits())
+fn differs(before: Option<&Rate>, rate: &Rate) -> bool {
+    before.is_none_or(|before| before.per_second().to_bits() != rate.per_second().to_bits())
 }
 
 /// The time that a message may wait: what the queue takes to leak.
@@ -306,7 +306,8 @@ impl RateKey {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn state(&self, rules: &RateRules, now: Moment) -> MutexGuard<'_, RateState> {
         let mut state = lock(&self.state);
         state.leak_by(rules, now);

@@ -24,7 +24,8 @@ impl Admitted {
 
 impl Connection {
     /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
         let message = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
@@ -170,7 +171,8 @@ impl Connection {
     }
 
     /// How the message may pass; `None`: it overflows and the connection is closing.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Admitted> {
         let charged = core::mem::take(&mut self.charged);
         let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Admitted::FREE) };
@@ -200,7 +202,8 @@ impl Connection {
     }
 
     /// Delivers a message, or lets it wait.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn pass(&mut self, passing: Passing, message: Message<'_>, turn: &mut Turn<'_>) {
         match passing {
             Passing::Now => self.deliver(message, turn),
@@ -221,7 +224,8 @@ impl Connection {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn deliver(&mut self, message: Message<'_>, turn: &mut Turn<'_>) {
         let start = turn.out.len();
         if let Err(code) = turn.sink.message(message, turn.out) {
