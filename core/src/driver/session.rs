@@ -79,6 +79,7 @@ pub(super) struct Session {
 pub(super) struct LetIn {
     pub(super) admitted: Admitted,
     /// The peer of its socket where that is not the client: a proxy, or one without an address.
+    #[expect(clippy::option_option, reason = "a peer that is not the client may have no address")]
     pub(super) proxy: Option<Option<IpAddr>>,
 }
 
