@@ -50,8 +50,10 @@ impl Rate {
     }
 
     /// The time that `amount` units take to leak. Rounded down, so that exactly `burst` units always fit.
+    #[inline]
     pub(crate) fn leak_nanos(&self, amount: f64) -> u64 {
-        (amount * self.nanos_per_unit) as u64
+        // By way of `i64`: every message is reckoned twice, and processors have no conversion to `u64`. Three centuries are enough.
+        ((amount * self.nanos_per_unit) as i64).max(0) as u64
     }
 
     /// The time that a full bucket takes to leak.

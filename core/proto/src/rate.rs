@@ -170,19 +170,27 @@ struct Poured {
 
 impl RateState {
     /// What is in the buckets leaks by these rules from now on.
+    #[inline]
     fn leak_by(&mut self, rules: &RateRules, now: Moment) {
-        let differs = |before: &Option<Rate>, rate: &Rate| {
-            before.as_ref().is_none_or(|before| before.per_second().to_bits() != rate.per_second().to_bits())
-        };
+        // Almost every message finds the rates of the one before it.
+        if differs(self.rates.0.as_ref(), &rules.messages)
+            || rules.bytes.as_ref().is_some_and(|rate| differs(self.rates.1.as_ref(), rate))
+        {
+            self.change_rates(rules, now);
+        }
+    }
+
+    #[cold]
+    fn change_rates(&mut self, rules: &RateRules, now: Moment) {
         let mut changed = false;
-        if differs(&self.rates.0, &rules.messages)
+        if differs(self.rates.0.as_ref(), &rules.messages)
             && let Some(before) = self.rates.0.replace(rules.messages)
         {
             self.messages = restated(self.messages, &before, &rules.messages, now);
             changed = true;
         }
         if let Some(rate) = &rules.bytes
-            && (changed || differs(&self.rates.1, rate))
+            && (changed || differs(self.rates.1.as_ref(), rate))
             && let Some(before) = self.rates.1.replace(*rate)
         {
             // Also at the same rate: its level is as late as messages that wait, and those wait no longer than they may now.
@@ -191,6 +199,7 @@ impl RateState {
     }
 
     /// What pouring a message would do. Pours nothing.
+    #[inline]
     fn try_message(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Poured {
         let cost = rules.messages.leak_nanos(charge.cost);
         let messages = self.messages.empty_at().max(now).after_nanos(cost);
@@ -249,6 +258,10 @@ impl Poured {
     }
 }
 
+fn differs(before: Option<&Rate>, rate: &Rate) -> bool {
+    before.is_none_or(|before| before.per_second().to_bits() != rate.per_second().to_bits())
+}
+
 /// The time that a message may wait: what the queue takes to leak.
 pub(crate) fn longest_wait(rules: &RateRules, now: Moment) -> Moment {
     now.after_nanos(rules.messages.leak_nanos(f64::from(rules.queue)))
@@ -293,6 +306,8 @@ impl RateKey {
         }
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn state(&self, rules: &RateRules, now: Moment) -> MutexGuard<'_, RateState> {
         let mut state = lock(&self.state);
         state.leak_by(rules, now);
@@ -300,6 +315,7 @@ impl RateKey {
     }
 
     /// Admits a message. One that overflows is not poured: it is discarded and its connection closed.
+    #[inline]
     pub fn admit(
         self: &Arc<Self>,
         rules: &RateRules,
@@ -314,6 +330,19 @@ impl RateKey {
         if poured.at <= now {
             return Ok((Passing::Now, state.pour(&poured, charge, now)));
         }
+        self.admit_later(state, &poured, rules, charge, now)
+    }
+
+    /// As [`admit`](Self::admit), where the rate has no room at once.
+    #[cold]
+    fn admit_later(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, RateState>,
+        poured: &Poured,
+        rules: &RateRules,
+        charge: &Charge,
+        now: Moment,
+    ) -> Result<(Passing, Receipt), Overflow> {
         if let Some(over) = poured.overflow(rules, now) {
             return Err(over);
         }
@@ -325,7 +354,7 @@ impl RateKey {
             return Err(Overflow::Delayed { bytes: charge.held });
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let receipt = state.pour(&poured, charge, now);
+        let receipt = state.pour(poured, charge, now);
         let place = QueuePlace { key: Arc::clone(self), is_counted: true, unpoured: None };
         Ok((Passing::At(poured.at, place), receipt))
     }

@@ -9,9 +9,9 @@ pub const MAX_ROLE_BYTES: usize = 64;
 /// How many roles a connection may have.
 pub const MAX_ROLES: usize = 64;
 
-/// The roles of a connection, each once; without any nothing is allocated.
+/// The roles of a connection, each once; without any nothing is allocated. One word, because every idle connection has it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Roles(Option<Arc<[Box<str>]>>);
+pub struct Roles(Option<Arc<Box<[Box<str>]>>>);
 
 impl Roles {
     /// Checks `names`, and keeps each once.
@@ -29,12 +29,12 @@ impl Roles {
                 kept.push(name.into());
             }
         }
-        Ok(Self((!kept.is_empty()).then(|| kept.into())))
+        Ok(Self((!kept.is_empty()).then(|| Arc::new(kept.into()))))
     }
 
     /// The roles, in the order in which they were given.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.0.as_deref().unwrap_or_default().iter().map(|role| &**role)
+        self.0.as_ref().map_or(&[][..], |roles| &***roles).iter().map(|role| &**role)
     }
 
     /// Whether there are none.

@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// What it is judged by.
     pub(super) policy: Arc<Policy>,
     /// What it was let in by.
-    pub(super) admitted: Rc<Admitted>,
+    pub(super) let_in: Rc<LetIn>,
     pub(super) stream: Stream,
     pub(super) outbox: Option<Box<Outbox>>,
     /// Gives it a turn.
@@ -52,8 +52,6 @@ pub(super) struct Session {
     pub(super) _entered: Option<Entered>,
     pub(super) tally: Tally,
     pub(super) ip: Option<IpAddr>,
-    /// The peer of the socket: the client, or a proxy.
-    pub(super) peer: Option<IpAddr>,
     /// The revocation that was the last when it was let in.
     pub(super) granted: u64,
     /// Bytes received that no turn had the budget for.
@@ -74,6 +72,27 @@ pub(super) struct Session {
     pub(super) is_draining: bool,
     /// In the shard's list of sessions that commands wrote to.
     pub(super) touched: bool,
+}
+
+/// By what a connection was let in, and for whom: as it was for many others.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LetIn {
+    pub(super) admitted: Admitted,
+    /// The peer of its socket where that is not the client: a proxy, or one without an address.
+    #[expect(clippy::option_option, reason = "a peer that is not the client may have no address")]
+    pub(super) proxy: Option<Option<IpAddr>>,
+}
+
+impl LetIn {
+    /// The `peer` of a socket has spoken for the client at `ip`.
+    pub(super) fn new(admitted: Admitted, ip: Option<IpAddr>, peer: Option<IpAddr>) -> Self {
+        Self { admitted, proxy: (peer != ip).then_some(peer) }
+    }
+
+    /// The peer of the socket: the client at `ip`, or a proxy.
+    pub(super) fn peer(&self, ip: Option<IpAddr>) -> Option<IpAddr> {
+        self.proxy.unwrap_or(ip)
+    }
 }
 
 /// Bytes that wait for a turn: what was handled is not moved away, as a large first read would be, once a turn.
@@ -117,7 +136,7 @@ impl Session {
     /// Whom a record of it is about.
     pub(super) fn subject(&self) -> Subject<'_> {
         let user = self.seat.user().map(|user| &**user);
-        Subject { hs: Some(self.hs), ip: self.ip, peer: self.peer, user, conn: Some(self.id) }
+        Subject { hs: Some(self.hs), ip: self.ip, peer: self.let_in.peer(self.ip), user, conn: Some(self.id) }
     }
 
     /// Its id is nobody's any more, though its closing handshake may go on.

@@ -1,11 +1,8 @@
 //! What one connection has come to, for the record of its close.
 
-use wsguard_proto::time::Moment;
-
 /// The sums of one open connection. Bytes are those of frames: neither of the request nor of the 101.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tally {
-    pub(super) since: Moment,
     pub(super) messages_in: u64,
     pub(super) messages_out: u64,
     pub(super) bytes_in: u64,
@@ -15,10 +12,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Of a connection that opens `now` with a 101 of `head` bytes; `received` bytes came behind its request.
-    pub(super) fn begin(now: Moment, head: usize, received: usize) -> Self {
+    /// Of a connection that opens with a 101 of `head` bytes; `received` bytes came behind its request.
+    pub(super) fn begin(head: usize, received: usize) -> Self {
         let (head_left, bytes_in) = (head as u64, received as u64);
-        Self { since: now, messages_in: 0, messages_out: 0, bytes_in, bytes_out: 0, head_left }
+        Self { messages_in: 0, messages_out: 0, bytes_in, bytes_out: 0, head_left }
     }
 
     /// Counts what the socket took; returns how much of it was frames.
@@ -43,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_101_is_no_frame() {
-        let mut tally = Tally::begin(Moment::START, 100, 7);
+        let mut tally = Tally::begin(100, 7);
         assert_eq!((tally.wrote(60), tally.with_unsent(45).bytes_out), (0, 5));
         assert_eq!((tally.wrote(0), tally.wrote(43), tally.wrote(4)), (0, 3, 4));
         assert_eq!((tally.bytes_in, tally.bytes_out, tally.with_unsent(1).bytes_out), (7, 7, 8));

@@ -23,6 +23,7 @@ pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
 }
 
 /// Appends the header of a frame that begins with this byte.
+#[inline]
 pub(crate) fn header(out: &mut Vec<u8>, first: u8, len: usize) {
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),

@@ -236,6 +236,8 @@ impl Header {
     ///
     /// `in_message` says whether a fragmented message is open; a data frame may bring as much payload as there is `room`.
     /// Each fault is found as soon as its byte is there, a length over `room` before the mask.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     pub fn parse(bytes: &[u8], in_message: bool, room: Room) -> Result<Option<Header>, Violation> {
         let Some((fin, opcode, rsv1)) = first_byte(bytes, in_message, room.has_deflate)? else { return Ok(None) };
         let Some(&second) = bytes.get(1) else { return Ok(None) };

@@ -24,6 +24,8 @@ impl Admitted {
 
 impl Connection {
     /// A whole message: `payload` is unmasked; a text is not yet checked for UTF-8.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     pub(super) fn handle_message(&mut self, opcode: Opcode, payload: &[u8], turn: &mut Turn<'_>) {
         let message = match opcode {
             Opcode::Text => match simdutf8::basic::from_utf8(payload) {
@@ -39,13 +41,16 @@ impl Connection {
                 }
             }
             (Protocol::Json, Message::Text(text)) => self.handle_envelope(text, turn),
-            (Protocol::Json, _) => {
-                // Only where violations are reported: else the decoder refuses it from its header.
-                self.admit(INVALID_COST, payload.len(), None, turn);
-                let detail = Violation::Binary.to_string();
-                turn.sink.remark(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
-            }
+            (Protocol::Json, _) => self.remark_binary(payload.len(), turn),
         }
+    }
+
+    /// Only where violations are reported: else the decoder refuses it from its header.
+    #[cold]
+    fn remark_binary(&mut self, len: usize, turn: &mut Turn<'_>) {
+        self.admit(INVALID_COST, len, None, turn);
+        let detail = Violation::Binary.to_string();
+        turn.sink.remark(Report { code: Code::UnexpectedBinary, event: None, detail: &detail });
     }
 
     fn handle_envelope(&mut self, text: &str, turn: &mut Turn<'_>) {
@@ -166,6 +171,8 @@ impl Connection {
     }
 
     /// How the message may pass; `None`: it overflows and the connection is closing.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn admit(&mut self, cost: f64, len: usize, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Admitted> {
         let charged = core::mem::take(&mut self.charged);
         let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) else { return Some(Admitted::FREE) };
@@ -183,15 +190,20 @@ impl Connection {
                 turn.deflate.surcharge = None;
                 Some(Admitted { passing, receipt: Some(receipt) })
             }
-            Err(over) => {
-                let detail = over.describe(rules);
-                let may_pass = self.judge(&Report { code: Code::RateLimited, event, detail: &detail }, turn);
-                may_pass.then_some(Admitted::FREE)
-            }
+            Err(over) => self.judge_overflow(over, event, turn),
         }
     }
 
+    #[cold]
+    fn judge_overflow(&mut self, over: Overflow, event: Option<&str>, turn: &mut Turn<'_>) -> Option<Admitted> {
+        let detail = turn.policy.rate_limit.as_ref().map_or_else(String::new, |rules| over.describe(rules));
+        let may_pass = self.judge(&Report { code: Code::RateLimited, event, detail: &detail }, turn);
+        may_pass.then_some(Admitted::FREE)
+    }
+
     /// Delivers a message, or lets it wait.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn pass(&mut self, passing: Passing, message: Message<'_>, turn: &mut Turn<'_>) {
         match passing {
             Passing::Now => self.deliver(message, turn),
@@ -212,10 +224,12 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "on the way of every message: by itself the compiler calls it")]
     fn deliver(&mut self, message: Message<'_>, turn: &mut Turn<'_>) {
         let start = turn.out.len();
         if let Err(code) = turn.sink.message(message, turn.out) {
-            return self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
+            return self.end_failed(code, turn);
         }
         if let (Some(agreed), Some(rules)) = (self.deflate(), &turn.policy.compression)
             && turn.out.len() > start
@@ -223,6 +237,11 @@ impl Connection {
         {
             turn.deflate.compress_answers(agreed, rules, turn.out, start);
         }
+    }
+
+    #[cold]
+    fn end_failed(&mut self, code: Code, turn: &mut Turn<'_>) {
+        self.violate(&Report { code, event: None, detail: "the application's handler failed" }, turn);
     }
 }
 

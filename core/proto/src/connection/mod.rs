@@ -234,6 +234,11 @@ impl Connection {
         (self.deflate > 0).then_some(Agreed { server_window_bits: self.deflate })
     }
 
+    /// When its 101 was sent.
+    pub fn opened_at(&self) -> Moment {
+        self.opened_at
+    }
+
     /// Its bucket; `None` where `rate_limit` is off.
     pub fn rate_key(&self) -> Option<&Arc<RateKey>> {
         self.rate_key.as_ref()
@@ -267,13 +272,14 @@ impl Connection {
         self.release_delayed(turn.now, turn);
         let mut at = 0;
         let mut ended_message = false;
+        let limits = self.limits(turn.policy);
         while self.is_open() {
             // An inline handler answers at once: what it says is bounded before more is asked of it.
             if turn.message_budget == 0 || turn.out.len() > turn.policy.max_outbox_bytes {
                 self.note_progress(ended_message, turn.now);
                 return at;
             }
-            match self.decoder.next(input, &mut at, &self.limits(turn.policy), turn.pool) {
+            match self.decoder.next(input, &mut at, &limits, turn.pool) {
                 Ok(Step::NeedMore) => {
                     self.charge_partial(turn);
                     self.note_progress(ended_message, turn.now);

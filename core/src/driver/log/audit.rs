@@ -129,10 +129,11 @@ impl Audit {
         policy: &Policy,
         ending: &Ending,
         tally: &Tally,
+        since: Moment,
         now: Moment,
     ) {
         sampled(&self.close, now, |suppressed| {
-            let duration_ms = u64::try_from(now.since(tally.since).as_millis()).unwrap_or(u64::MAX);
+            let duration_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
             let Tally { messages_in, messages_out, bytes_in, bytes_out, .. } = *tally;
             let verdict = ending.verdict.map_or_else(|| "-".to_owned(), |code| code.to_string());
             let (close_code, clean) = (ending.code, ending.clean);

@@ -44,7 +44,7 @@ use super::log::{Opened, Proof, Subject};
 use super::mailbox::ShardMailbox;
 use super::nodes::Entered;
 use super::outbox::Pool;
-use super::session::{Session, Unread};
+use super::session::{LetIn, Session, Unread};
 use super::slot_guard::SlotPool;
 use super::state::{Effect, ServerState};
 use super::stats::add;
@@ -294,7 +294,7 @@ impl Shard {
             hs,
             conn,
             policy,
-            admitted: self.admitted.share(admitted),
+            let_in: self.admitted.share(LetIn::new(admitted, ip, peer)),
             stream,
             outbox: Some(outbox),
             waker: SessionWaker::waker(&self.run_queue, id.slot(), id.generation()),
@@ -304,9 +304,8 @@ impl Shard {
             share: self.shares.enter(seat.user(), ip),
             seat,
             _entered: entered,
-            tally: Tally::begin(now, head.len(), received.len()),
+            tally: Tally::begin(head.len(), received.len()),
             ip,
-            peer,
             granted,
             unread: Unread::new(received),
             slot,

@@ -41,10 +41,10 @@ impl Shard {
     fn follow(&mut self, slot: usize, now: Moment) {
         let Some(mut session) = self.take_any(slot) else { return };
         // Let in by a later set, whose own word is still on its way: it does not go back to this one.
-        if session.admitted.generation > self.set.generation {
+        if session.let_in.admitted.generation > self.set.generation {
             return self.end_turn_elsewhere(session, now);
         }
-        let (admitted, seat) = (&session.admitted, &session.seat);
+        let (admitted, seat) = (&session.let_in.admitted, &session.seat);
         if self.set.top.deny_ips.denies(session.ip) {
             let report =
                 Report { code: Code::Banned, event: None, detail: "a reload has put its address into deny_ips" };

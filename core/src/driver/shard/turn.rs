@@ -117,7 +117,8 @@ impl Shard {
         // What waits is on its way, unless the connection broke.
         let on_its_way = if ending.code == BROKEN { 0 } else { session.unsent_bytes() };
         let tally = session.tally.with_unsent(on_its_way);
-        self.state.audit.close(session.subject(), &session.policy, ending, &tally, now);
+        let since = session.conn.opened_at();
+        self.state.audit.close(session.subject(), &session.policy, ending, &tally, since, now);
     }
 
     fn tell_close(&mut self, id: ConnectionId, ending: &Ending) {
@@ -136,9 +137,9 @@ impl Shard {
     ) -> R {
         let Shard { state, pool, json, deflate, .. } = self;
         let ActiveSession { session, out } = active;
-        let Session { id, hs, conn, policy, seat, ip, peer, outbox, last_batch, slot, tally, .. } = &mut **session;
+        let Session { id, hs, conn, policy, let_in, seat, ip, outbox, last_batch, slot, tally, .. } = &mut **session;
         let user = seat.user().map(|user| &**user);
-        let subject = Subject { hs: Some(*hs), ip: *ip, peer: *peer, user, conn: Some(*id) };
+        let subject = Subject { hs: Some(*hs), ip: *ip, peer: let_in.peer(*ip), user, conn: Some(*id) };
         let mut sink = TurnSink::new(state, *id, &policy.contract, subject, *last_batch);
         (sink.is_mid_fragments, sink.reports_only) = (conn.is_mid_fragments(), policy.report_only());
         let result = act(
