@@ -16,7 +16,7 @@ from test_asgi import policy as stated
 from test_uvicorn import Serving, http, policy
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed
-from wsguard import _asgi_core
+from wsguard import InvalidArgument, _asgi_core
 from wsguard.asgi import Disconnected, Guard
 
 __all__ = ["http"]
@@ -86,6 +86,37 @@ def test_under_a_middleware_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -
         ]
         assert said == response or [(each["type"], each["code"]) for each in said] == [("websocket.close", 1008)], said
         assert [type(error) for error in raised] == [Disconnected]
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize(("subprotocol", "status"), [("chat", 503), ("no token", 503), (5, 500)])
+def test_an_accept_that_cannot_be_sent_is_answered_at_once(run: Run, subprotocol: Any, status: int) -> None:
+    """The application goes on, and its client need not wait for its end."""
+    raised: list[Exception] = []
+
+    async def main() -> None:
+        raised.clear()
+        has_heard = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            try:
+                await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            except (InvalidArgument, TypeError) as error:
+                raised.append(error)
+            assert (await receive())["type"] == "websocket.disconnect"
+            await has_heard.wait()
+
+        guard = Guard(app, stated())
+        client = Client(guard, extensions={"websocket.http.response": {}})
+        start, body = await client.hear(), await client.hear()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+        assert body["type"] == "websocket.http.response.body"
+        has_heard.set()
+        await asyncio.wait_for(client.task, 10)
+        assert len(raised) == 1 and client.sent.empty()
         await end(guard)
 
     run(main)

@@ -307,8 +307,17 @@ class Guarded(Changing):
         self._wake()
 
     async def _accept_at_core(self, message: Message) -> None:
-        accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
-        self._core.answer(self._ticket, accept)
+        try:
+            accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
+            self._core.answer(self._ticket, accept)
+        except Exception:
+            # An answer that cannot be sent (a subprotocol that nobody offers): the client need not wait for the end of
+            # the application. Some the core has refused itself, and waits for no other.
+            self._core.answer(self._ticket, Reject(500))
+            while self._refused is None:
+                await self._changes()
+            await self._refuse_as_core()
+            raise
         while self._conn is None:
             if self._refused is not None:
                 await self._refuse_as_core()
