@@ -17,6 +17,7 @@ from test_uvicorn import Serving, http, policy
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed
 from wsguard import InvalidArgument, _asgi_core
+from wsguard._asgi_guarded import Guarded
 from wsguard.asgi import Disconnected, Guard
 
 __all__ = ["http"]
@@ -86,6 +87,34 @@ def test_under_a_middleware_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -
         ]
         assert said == response or [(each["type"], each["code"]) for each in said] == [("websocket.close", 1008)], said
         assert [type(error) for error in raised] == [Disconnected]
+        await end(guard)
+
+    run(main)
+
+
+def test_a_close_behind_the_refusal_is_no_second_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core tells that there is no connection before it says the close frame."""
+    take, refuse = Guarded._take, Guarded._refuse
+    refused: list[Guarded] = []
+
+    async def refuse_and_take(guarded: Guarded, status: int, headers: Any, body: bytes) -> None:
+        await refuse(guarded, status, headers, body)
+        refused.append(guarded)
+        while not guarded._is_ended:
+            take(guarded)
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(Guarded, "_take", lambda guarded: take(guarded) if guarded in refused else None)
+    monkeypatch.setattr(Guarded, "_refuse", refuse_and_take)
+    banning("192.0.2.7", monkeypatch)
+
+    async def main() -> None:
+        refused.clear()
+        guard = Guard(accepting([]), stated())
+        client = Client(guard, extensions={"websocket.http.response": {}})
+        await asyncio.wait_for(client.task, 10)
+        said = [client.sent.get_nowait()["type"] for _ in range(client.sent.qsize())]
+        assert refused and said == ["websocket.http.response.start", "websocket.http.response.body"]
         await end(guard)
 
     run(main)

@@ -134,7 +134,7 @@ class Guarded(Changing):
             self._take()
 
     def _close_server(self, code: int, reason: str) -> None:
-        if code not in (1005, 1006):
+        if code not in (1005, 1006) and not self._is_closed:
             self._is_closed = True
             self._later(self._close_by_code(code, reason))
 
@@ -191,7 +191,11 @@ class Guarded(Changing):
         assert self._refused is not None
         if not self._refused[1]:
             # It was over before it was one (a ban): what the core has said by then may be a 101, and a close behind it.
-            return None if self._is_closed else await self._refuse(403, [], b"")
+            if self._is_closed:
+                return None
+            # The close that the core may say from here on is no second answer.
+            self._is_closed = True
+            return await self._refuse(403, [], b"")
         while not self._is_ended:
             await self._changes()
         pairs = [line.partition(b": ") for line in (self._server.head or b"").split(b"\r\n")[1:]]
