@@ -158,8 +158,9 @@ def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await send({"type": "websocket.accept"})
+        # Before the peer has its 101, which is when the test looks.
         told.append(scope["extensions"]["wsguard"]["ip"])
+        await send({"type": "websocket.accept"})
         await receive()
 
     async def main() -> None:
