@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -178,5 +180,71 @@ def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
             )
             assert b" 429 " in await asyncio.wait_for(client[0].readline(), 10)
             client[1].close()
+
+    run(main)
+
+
+def test_a_server_whose_send_never_waits_is_heard(run: Run) -> None:
+    """As granian's, for a client that has gone."""
+    sent: list[Any] = []
+    ends: list[bool] = []
+
+    async def flood(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(Disconnected):
+            for _ in range(100_000):
+                await send({"type": "websocket.send", "text": "x"})
+        ends.append(True)
+
+    async def main() -> None:
+        guard = Guard(flood, stated())
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if len(sent) == 10:
+                said.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        await asyncio.wait_for(guard(scope, said.get, send), 10)
+        assert ends
+        await end(guard)
+
+    run(main)
+
+
+def test_nothing_of_the_server_is_kept_behind_an_application_that_raises(run: Run) -> None:
+    """granian ends the connection when nobody has its `send` any more."""
+
+    class Sender:
+        async def __call__(self, message: Any) -> None:
+            pass
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        guard = Guard(fail, stated())
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+        sender = Sender()
+        is_kept = weakref.ref(sender)
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        gc.disable()
+        try:
+            with pytest.raises(ZeroDivisionError) as raised:
+                await guard(scope, said.get, sender)
+            del sender, raised
+            # The task that reads is cancelled, and ends in its next step.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert is_kept() is None
+        finally:
+            gc.enable()
+        await end(guard)
 
     run(main)

@@ -26,6 +26,10 @@ _PIECE_BYTES = 65_536
 #: What the core says and the server has not taken yet, at most: what comes then waits in the core, by its rules.
 _SAYINGS = 64
 
+#: After so many messages others get their turn: some servers take those for a client that has gone without ever waiting
+#: (granian), and what tells of that could not run.
+_SENDS_AT_ONCE = 32
+
 #: What is added to the core's code for a server that takes no other than those of applications: 1008 is 4008.
 _PRIVATE = 3000
 
@@ -45,6 +49,10 @@ _NOT_TOLD = frozenset({b"sec-websocket-extensions", *_HANDSHAKE})
 
 class Disconnected(OSError):
     """The application sends to a client that has gone, or that the core has closed."""
+
+
+async def _nobody(*_: object) -> Any:
+    raise Disconnected("the application has ended")
 
 
 class Guarded(Changing):
@@ -70,6 +78,7 @@ class Guarded(Changing):
         #: The server has been told that the core has closed the connection.
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sends_left = _SENDS_AT_ONCE
 
     # --- what the core tells ----------------------------------------------------------------------------------------
 
@@ -186,6 +195,8 @@ class Guarded(Changing):
                 if task is not None:
                     task.cancel()
             self._leave()
+            # granian ends a connection whose application has raised when nobody has these any more.
+            self._receive = self._send = _nobody
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None
@@ -295,6 +306,10 @@ class Guarded(Changing):
         elif self._end is not None:
             raise Disconnected("the connection is closed")
         await self._send(message)
+        self._sends_left -= 1
+        if self._sends_left == 0:
+            self._sends_left = _SENDS_AT_ONCE
+            await asyncio.sleep(0)
 
     async def _accept(self, message: Message) -> None:
         self._answered = True
