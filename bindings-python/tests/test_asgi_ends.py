@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ from test_asgi import policy as stated
 from test_uvicorn import Serving, http, policy
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed
-from wsguard import _asgi_core
+from wsguard import InvalidArgument, _asgi_core
+from wsguard._asgi_guarded import Guarded
 from wsguard.asgi import Disconnected, Guard
 
 __all__ = ["http"]
@@ -91,6 +94,65 @@ def test_under_a_middleware_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -
     run(main)
 
 
+def test_a_close_behind_the_refusal_is_no_second_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core tells that there is no connection before it says the close frame."""
+    take, refuse = Guarded._take, Guarded._refuse
+    refused: list[Guarded] = []
+
+    async def refuse_and_take(guarded: Guarded, status: int, headers: Any, body: bytes) -> None:
+        await refuse(guarded, status, headers, body)
+        refused.append(guarded)
+        while not guarded._is_ended:
+            take(guarded)
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(Guarded, "_take", lambda guarded: take(guarded) if guarded in refused else None)
+    monkeypatch.setattr(Guarded, "_refuse", refuse_and_take)
+    banning("192.0.2.7", monkeypatch)
+
+    async def main() -> None:
+        refused.clear()
+        guard = Guard(accepting([]), stated())
+        client = Client(guard, extensions={"websocket.http.response": {}})
+        await asyncio.wait_for(client.task, 10)
+        said = [client.sent.get_nowait()["type"] for _ in range(client.sent.qsize())]
+        assert refused and said == ["websocket.http.response.start", "websocket.http.response.body"]
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize(("subprotocol", "status"), [("chat", 503), ("no token", 503), (5, 500)])
+def test_an_accept_that_cannot_be_sent_is_answered_at_once(run: Run, subprotocol: Any, status: int) -> None:
+    """The application goes on, and its client need not wait for its end."""
+    raised: list[Exception] = []
+
+    async def main() -> None:
+        raised.clear()
+        has_heard = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            try:
+                await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            except (InvalidArgument, TypeError) as error:
+                raised.append(error)
+            assert (await receive())["type"] == "websocket.disconnect"
+            await has_heard.wait()
+
+        guard = Guard(app, stated())
+        client = Client(guard, extensions={"websocket.http.response": {}})
+        start, body = await client.hear(), await client.hear()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+        assert body["type"] == "websocket.http.response.body"
+        has_heard.set()
+        await asyncio.wait_for(client.task, 10)
+        assert len(raised) == 1 and client.sent.empty()
+        await end(guard)
+
+    run(main)
+
+
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
 def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
     """uvicorn says so of whatever it inherits (`--fd`). The rules by address hold nevertheless."""
@@ -98,8 +160,9 @@ def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await send({"type": "websocket.accept"})
+        # Before the peer has its 101, which is when the test looks.
         told.append(scope["extensions"]["wsguard"]["ip"])
+        await send({"type": "websocket.accept"})
         await receive()
 
     async def main() -> None:
@@ -117,5 +180,71 @@ def test_a_socket_that_is_said_to_be_a_unix_socket(run: Run) -> None:
             )
             assert b" 429 " in await asyncio.wait_for(client[0].readline(), 10)
             client[1].close()
+
+    run(main)
+
+
+def test_a_server_whose_send_never_waits_is_heard(run: Run) -> None:
+    """As granian's, for a client that has gone."""
+    sent: list[Any] = []
+    ends: list[bool] = []
+
+    async def flood(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(Disconnected):
+            for _ in range(100_000):
+                await send({"type": "websocket.send", "text": "x"})
+        ends.append(True)
+
+    async def main() -> None:
+        guard = Guard(flood, stated())
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if len(sent) == 10:
+                said.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        await asyncio.wait_for(guard(scope, said.get, send), 10)
+        assert ends
+        await end(guard)
+
+    run(main)
+
+
+def test_nothing_of_the_server_is_kept_behind_an_application_that_raises(run: Run) -> None:
+    """granian ends the connection when nobody has its `send` any more."""
+
+    class Sender:
+        async def __call__(self, message: Any) -> None:
+            pass
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        guard = Guard(fail, stated())
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+        sender = Sender()
+        is_kept = weakref.ref(sender)
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        gc.disable()
+        try:
+            with pytest.raises(ZeroDivisionError) as raised:
+                await guard(scope, said.get, sender)
+            del sender, raised
+            # The task that reads is cancelled, and ends in its next step.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert is_kept() is None
+        finally:
+            gc.enable()
+        await end(guard)
 
     run(main)

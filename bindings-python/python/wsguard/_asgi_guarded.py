@@ -26,6 +26,10 @@ _PIECE_BYTES = 65_536
 #: What the core says and the server has not taken yet, at most: what comes then waits in the core, by its rules.
 _SAYINGS = 64
 
+#: After so many messages others get their turn: some servers take those for a client that has gone without ever waiting
+#: (granian), and what tells of that could not run.
+_SENDS_AT_ONCE = 32
+
 #: What is added to the core's code for a server that takes no other than those of applications: 1008 is 4008.
 _PRIVATE = 3000
 
@@ -45,6 +49,10 @@ _NOT_TOLD = frozenset({b"sec-websocket-extensions", *_HANDSHAKE})
 
 class Disconnected(OSError):
     """The application sends to a client that has gone, or that the core has closed."""
+
+
+async def _nobody(*_: object) -> Any:
+    raise Disconnected("the application has ended")
 
 
 class Guarded(Changing):
@@ -70,6 +78,7 @@ class Guarded(Changing):
         #: The server has been told that the core has closed the connection.
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sends_left = _SENDS_AT_ONCE
 
     # --- what the core tells ----------------------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class Guarded(Changing):
             self._take()
 
     def _close_server(self, code: int, reason: str) -> None:
-        if code not in (1005, 1006):
+        if code not in (1005, 1006) and not self._is_closed:
             self._is_closed = True
             self._later(self._close_by_code(code, reason))
 
@@ -186,12 +195,18 @@ class Guarded(Changing):
                 if task is not None:
                     task.cancel()
             self._leave()
+            # granian ends a connection whose application has raised when nobody has these any more.
+            self._receive = self._send = _nobody
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None
         if not self._refused[1]:
             # It was over before it was one (a ban): what the core has said by then may be a 101, and a close behind it.
-            return None if self._is_closed else await self._refuse(403, [], b"")
+            if self._is_closed:
+                return None
+            # The close that the core may say from here on is no second answer.
+            self._is_closed = True
+            return await self._refuse(403, [], b"")
         while not self._is_ended:
             await self._changes()
         pairs = [line.partition(b": ") for line in (self._server.head or b"").split(b"\r\n")[1:]]
@@ -291,6 +306,10 @@ class Guarded(Changing):
         elif self._end is not None:
             raise Disconnected("the connection is closed")
         await self._send(message)
+        self._sends_left -= 1
+        if self._sends_left == 0:
+            self._sends_left = _SENDS_AT_ONCE
+            await asyncio.sleep(0)
 
     async def _accept(self, message: Message) -> None:
         self._answered = True
@@ -307,8 +326,17 @@ class Guarded(Changing):
         self._wake()
 
     async def _accept_at_core(self, message: Message) -> None:
-        accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
-        self._core.answer(self._ticket, accept)
+        try:
+            accept = Accept.anonymous(self, subprotocol=message.get("subprotocol") or None)
+            self._core.answer(self._ticket, accept)
+        except Exception:
+            # An answer that cannot be sent (a subprotocol that nobody offers): the client need not wait for the end of
+            # the application. Some the core has refused itself, and waits for no other.
+            self._core.answer(self._ticket, Reject(500))
+            while self._refused is None:
+                await self._changes()
+            await self._refuse_as_core()
+            raise
         while self._conn is None:
             if self._refused is not None:
                 await self._refuse_as_core()
