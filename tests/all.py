@@ -49,7 +49,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 TIMES = TARGET / "test-times.json"
 LOGS = TARGET / "test-logs"
 # How cargo, pytest, node, our C programs, our runner and make say that something failed.
-FAILURE = re.compile(r"FAILED|^not ok |^---- .* ----$|panicked at|: not so: |^error(\[E\d+\])?: |^E  +\S*(Error|Exception)|\*\*\* ")
+FAILURE = re.compile(r"FAILED|^FAIL |^not ok |^---- .* ----$|panicked at|: not so: |^error(\[E\d+\])?: |^E  +\S*(Error|Exception)|\*\*\* ")
 FAILURES_TOLD = 15
 
 

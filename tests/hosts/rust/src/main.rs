@@ -64,11 +64,12 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     // With events on standard output every message goes through the application's thread, which prints it.
     let builder = if quiet { Builder::new().inline(Echo) } else { Builder::new() };
     let server = builder.start(options)?;
+    // Whoever reads the line may send the signal.
+    drain_on_signal(server.handle());
     print(&json!({"type": "listening", "addr": server.address()}));
     let commands = server.handle();
     commands.set_interest(Interest { opens: !quiet, closes: !quiet, violations: !quiet });
     std::thread::spawn(move || read_commands(&commands));
-    drain_on_signal(server.handle());
     // Who they are is kept for `whoami`.
     let mut known = HashMap::new();
     server.run(|event, server| {
