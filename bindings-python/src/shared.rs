@@ -133,6 +133,11 @@ impl Shared {
         if kind == HandlerKind::Error { &self.telling } else { &self.reporting }
     }
 
+    /// Whether coroutines of handlers have not ended.
+    pub(crate) fn has_tasks(&self, py: Python<'_>) -> bool {
+        self.loop_hooks().is_some_and(|hooks| !hooks.tasks.bind(py).is_empty())
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }

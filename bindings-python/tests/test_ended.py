@@ -534,3 +534,37 @@ def test_a_pong_behind_the_end_calls_nobody() -> None:
 
     run_beside(server, "native", talk())
     assert handled == ["ping", "close"]
+
+
+@pytest.mark.parametrize("awaits", [None, 0, 1], ids=["function", "coroutine", "that_waits"])
+def test_who_hears_of_the_last_close_may_tell_the_others(run: Run, awaits: int | None) -> None:
+    async def main() -> None:
+        server = wsguard.Server(options(protocol="raw"))
+        failures: list[Exception] = []
+        closes: list[str] = []
+        server.on_error(lambda error, *_: failures.append(error))
+        server.on_open(lambda conn: conn.join("lobby"))
+
+        def say(conn: Connection, close: Close) -> None:
+            server.to("lobby").send("left")
+            server.to_all().close(1000)
+            closes.append("told")
+
+        async def say_later(conn: Connection, close: Close) -> None:
+            for _ in range(awaits or 0):
+                await asyncio.sleep(0.05)
+            say(conn, close)
+
+        server.on_close(say if awaits is None else say_later)
+        async with server, client(server) as peer:
+            await peer.send("x")
+            draining = server.drain()
+            with pytest.raises(ConnectionClosedError):
+                while True:
+                    await peer.recv()
+            await draining
+        assert (failures, closes) == ([], ["told"])
+        with pytest.raises(wsguard.UsageError):
+            server.to("lobby").send("late")
+
+    run(main)

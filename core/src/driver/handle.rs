@@ -441,6 +441,12 @@ impl ServerHandle {
     pub(super) fn check_running(&self) -> Result<(), Error> {
         if self.state.is_over() { Err(Error::Stopped) } else { Ok(()) }
     }
+
+    /// Whether somebody may be there. To a server that has stopped nothing is said, but whoever handles its last events may still
+    /// say it: that the last connection of a room has closed, to the room.
+    pub(super) fn may_reach(&self) -> Result<bool, Error> {
+        if self.state.is_ending() { Ok(false) } else { self.check_running().map(|()| true) }
+    }
 }
 
 /// What is larger than an outbox may ever be would close the connection that it is for.

@@ -174,8 +174,11 @@ impl ServerHandle {
 
     /// [`close_all`](Self::close_all) for those on this node.
     pub(super) fn close_here(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        self.check_running()?;
+        let may_reach = self.may_reach()?;
         check_close(code, reason)?;
+        if !may_reach {
+            return check_rooms(to);
+        }
         self.each_shard_of(to, |shard, blocks, before| {
             self.post(shard, |commands| {
                 let whom = commands.keep_recipients(blocks, before);
@@ -236,11 +239,14 @@ impl ServerHandle {
         except: &[ConnectionId],
         frame: Vec<u8>,
     ) -> Result<Arc<SharedFrame>, Error> {
-        self.check_running()?;
+        let may_reach = self.may_reach()?;
         if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
         let frame = Arc::new(SharedFrame::new(frame, plain));
+        if !may_reach {
+            return check_rooms(to).map(|()| frame);
+        }
         self.each_shard_of(to, |shard, blocks, before| {
             let (frame, waits) = (Arc::clone(&frame), self.state.shards[shard].broadcasts.hold(frame.len()));
             self.post(shard, |commands| {

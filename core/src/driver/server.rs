@@ -1,5 +1,6 @@
 //! A server: its threads, its events, and the loop for applications that have none of their own.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
@@ -212,6 +213,7 @@ impl Events {
                 return Next::Events;
             }
             if stopped {
+                self.state.end_was_told.store(true, Ordering::Release);
                 return Next::Stopped;
             }
             self.state.waker.application_waits();
@@ -247,6 +249,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         // Nobody is left to ask (THREATS A4), nor to take what came.
         self.state.tickets.close();
+        self.state.end_was_told.store(true, Ordering::Release);
         let mut batch = EventBatch::new();
         while self.take(&mut batch) {
             batch.release();

@@ -127,6 +127,8 @@ pub(super) struct ServerState {
     refused_over_tls: Mutex<Bucket>,
     verdicts: Verdicts,
     life: AtomicU8,
+    /// The application has taken every event, and was told that the server has stopped.
+    pub(super) end_was_told: AtomicBool,
     /// A shard has died.
     failed: AtomicBool,
 }
@@ -192,6 +194,7 @@ impl ServerState {
             refused_over_tls: Mutex::default(),
             verdicts: Verdicts::default(),
             life: AtomicU8::new(Life::Running as u8),
+            end_was_told: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             largest_outbox: AtomicUsize::new(set.largest_outbox()),
             reloading: Mutex::default(),
@@ -247,6 +250,12 @@ impl ServerState {
     /// Whether nothing more can be asked of it: it has stopped, or is about to because a part of it died.
     pub(super) fn is_over(&self) -> bool {
         self.life() == Life::Stopped || self.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether it has stopped, and not by a fault, and the application has not taken every event.
+    pub(super) fn is_ending(&self) -> bool {
+        let is_stopped = self.life() == Life::Stopped && !self.failed.load(Ordering::Acquire);
+        is_stopped && !self.end_was_told.load(Ordering::Acquire)
     }
 
     /// Moves on to a later stage of life; whether it was earlier.

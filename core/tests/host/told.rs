@@ -184,3 +184,31 @@ fn whom_a_peer_knows_to_be_there_the_application_knows_before_it_hears_the_peer(
     }
     assert_eq!((opened, heard), (CLIENTS, sent));
 }
+
+#[test]
+fn whoever_handles_the_last_close_may_say_so_to_the_others() {
+    let mut server = start("");
+    let handle = server.handle();
+    let client = connect(&handle);
+    let mut batch = EventBatch::new();
+    handle.stop();
+    let (mut closed, mut next) = (0, Next::Nothing);
+    while next != Next::Stopped {
+        next = server.events().next(&mut batch, Some(Duration::from_secs(10)));
+        for event in batch.iter() {
+            if let Event::Close(_) = event {
+                closed += 1;
+                // Also when the threads have ended.
+                while handle.close_elsewhere(To::Everyone, 1000, "").is_ok() {
+                    std::thread::yield_now();
+                }
+                handle.broadcast_text(To::Room("lobby"), "left", &[]).unwrap();
+                handle.close_all(To::Everyone, 1000, "", &[]).unwrap();
+                assert!(handle.broadcast_text(To::Room(""), "left", &[]).is_err());
+            }
+        }
+    }
+    assert_eq!(closed, 1);
+    drop(client);
+    assert!(handle.broadcast_text(To::Room("lobby"), "left", &[]).is_err());
+}
