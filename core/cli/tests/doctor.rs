@@ -331,6 +331,13 @@ fn policy_file(scratch: &Scratch, port: u16, trusted: &Value) -> String {
     scratch.file("policy.json", policy.to_string())
 }
 
+/// A place for files, a port that is free, and a policy for it.
+fn free_ground(name: &str, trusted: &Value) -> (Scratch, u16, String) {
+    let (scratch, port) = (Scratch::new(name), free_port());
+    let policy = policy_file(&scratch, port, trusted);
+    (scratch, port, policy)
+}
+
 /// What the doctor says of the way, as `mark about words`.
 fn way(arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     let ran = run(&[&["doctor"], arguments].concat());
@@ -349,9 +356,7 @@ const ABOUT: [&str; 10] =
 
 #[test]
 fn without_a_proxy_the_way_is_good() {
-    let scratch = Scratch::new("direct");
-    let port = free_port();
-    let policy = policy_file(&scratch, port, &json!([]));
+    let (_scratch, port, policy) = free_ground("direct", &json!([]));
     let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/room/7?x=y"), "--silence", "1"]);
     for about in ABOUT.iter().chain(&["close"]) {
         says(&lines, &format!("good {about} "));
@@ -363,10 +368,9 @@ fn without_a_proxy_the_way_is_good() {
 /// A policy that asks clients for certificates asks the doctor for one, too.
 #[test]
 fn a_certificate_is_shown_where_one_is_asked_for() {
-    let scratch = Scratch::new("client-certificate");
+    let (scratch, port, policy) = free_ground("client-certificate", &json!([]));
     let certs = Certs::create(&scratch.path("")).unwrap();
-    let port = free_port();
-    let (policy, url) = (policy_file(&scratch, port, &json!([])), format!("wss://localhost:{port}/"));
+    let url = format!("wss://localhost:{port}/");
     let tls =
         json!({"cert": certs.path("server.pem"), "key": certs.path("server.key"), "client_ca": certs.path("ca.pem")});
     let (tls, ca) = (format!("tls={tls}"), certs.path("ca.pem"));
@@ -383,9 +387,7 @@ fn a_certificate_is_shown_where_one_is_asked_for() {
 
 #[test]
 fn a_machine_that_is_believed_is_no_fault_of_a_proxy() {
-    let scratch = Scratch::new("believed");
-    let port = free_port();
-    let policy = policy_file(&scratch, port, &json!(["127.0.0.1"]));
+    let (_scratch, port, policy) = free_ground("believed", &json!(["127.0.0.1"]));
     let (code, lines) = way(&[&policy, "--url", &format!("ws://127.0.0.1:{port}/")]);
     says(&lines, "note address nothing is in between, and this machine (127.0.0.1) is one of trusted_proxies");
     assert_eq!(code, Some(0), "{lines:#?}");
@@ -394,9 +396,7 @@ fn a_machine_that_is_believed_is_no_fault_of_a_proxy() {
 /// The stand-in lets all in, so that it can tell: what the server would refuse of it has to be said.
 #[test]
 fn what_the_policy_would_refuse_is_said() {
-    let scratch = Scratch::new("refuse");
-    let port = free_port();
-    let policy = policy_file(&scratch, port, &json!([]));
+    let (_scratch, port, policy) = free_ground("refuse", &json!([]));
     let url = |path: &str| format!("ws://127.0.0.1:{port}{path}");
     let (code, lines) = way(&[&policy, "--url", &url("/nowhere?x=y")]);
     says(&lines, "mend path /nowhere is none of the policy's paths and routes: the server would answer 404");

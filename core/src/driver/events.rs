@@ -408,7 +408,7 @@ pub(super) mod kind {
 }
 
 /// A batch of events, in the order they happened on one shard. Batches of several shards come in any order, but that what a peer
-/// sent when another connection had opened comes behind the [`Event::Open`] of that one.
+/// sent when another connection had opened or closed comes behind the [`Event::Open`] or [`Event::Close`] of that one.
 ///
 /// Give the same batch to [`Events::next`](super::Events::next) again: its buffers are reused. A batch that is dropped
 /// instead gives its room in `max_inbox_bytes` back all the same.

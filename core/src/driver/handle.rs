@@ -442,10 +442,10 @@ impl ServerHandle {
         if self.state.is_over() { Err(Error::Stopped) } else { Ok(()) }
     }
 
-    /// Whether somebody may be there. To a server that has stopped nothing is said, but whoever handles its last events may still
+    /// For what is said to whoever is there. Nobody is when the server has stopped, but whoever handles its last events may still
     /// say it: that the last connection of a room has closed, to the room.
-    pub(super) fn may_reach(&self) -> Result<bool, Error> {
-        if self.state.is_ending() { Ok(false) } else { self.check_running().map(|()| true) }
+    pub(super) fn check_end_not_told(&self) -> Result<(), Error> {
+        if self.state.is_ending() { Ok(()) } else { self.check_running() }
     }
 }
 

@@ -174,11 +174,8 @@ impl ServerHandle {
 
     /// [`close_all`](Self::close_all) for those on this node.
     pub(super) fn close_here(&self, to: To<'_>, code: u16, reason: &str, except: &[ConnectionId]) -> Result<(), Error> {
-        let may_reach = self.may_reach()?;
+        self.check_end_not_told()?;
         check_close(code, reason)?;
-        if !may_reach {
-            return check_rooms(to);
-        }
         self.each_shard_of(to, |shard, blocks, before| {
             self.post(shard, |commands| {
                 let whom = commands.keep_recipients(blocks, before);
@@ -193,6 +190,9 @@ impl ServerHandle {
     /// generation that comes next or a later one is none of them.
     fn each_shard_of(&self, to: To<'_>, mut post: impl FnMut(usize, Option<&[Block]>, u32)) -> Result<(), Error> {
         check_rooms(to)?;
+        if self.state.is_ending() {
+            return Ok(());
+        }
         let Snapshot { blocks, before } = match to {
             To::Everyone => {
                 let before = generations_so_far();
@@ -239,14 +239,11 @@ impl ServerHandle {
         except: &[ConnectionId],
         frame: Vec<u8>,
     ) -> Result<Arc<SharedFrame>, Error> {
-        let may_reach = self.may_reach()?;
+        self.check_end_not_told()?;
         if frame.len() > self.state.largest_outbox() {
             return Err(NEVER_FITS);
         }
         let frame = Arc::new(SharedFrame::new(frame, plain));
-        if !may_reach {
-            return check_rooms(to).map(|()| frame);
-        }
         self.each_shard_of(to, |shard, blocks, before| {
             let (frame, waits) = (Arc::clone(&frame), self.state.shards[shard].broadcasts.hold(frame.len()));
             self.post(shard, |commands| {
