@@ -202,9 +202,15 @@ class Guarded(Changing):
             self._receive = self._send = _nobody
 
     async def _all_is_said(self) -> None:
-        """The server ends the connection when the application has ended: the close frame goes before."""
+        """The server ends the connection when the application has ended: the close frame goes before. A server may wait
+        with it for a client that does not read; here the closing handshake has its time, and no more."""
+        until = self.loop.time() + self._core.close_timeout_s
         while saying := {*self._tasks, *([self._accepting] if self._accepting is not None else [])}:
-            await asyncio.wait(saying)
+            await asyncio.wait(saying, timeout=until - self.loop.time())
+            if self.loop.time() >= until:
+                break
+        for task in self._tasks:
+            task.cancel()
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None
