@@ -239,16 +239,29 @@ impl Peers {
     }
 
     /// Whether the application has closed it.
+    #[inline]
     pub(crate) fn is_closed(&self, conn: ConnectionId) -> bool {
-        self.gone.load(Ordering::Acquire) > 0
-            && self.read().get(conn).is_some_and(|peer| peer.gone.load(Ordering::Acquire))
+        self.gone.load(Ordering::Acquire) > 0 && self.is_marked(conn)
+    }
+
+    /// Apart from [`is_closed`](Self::is_closed) as well.
+    #[inline(never)]
+    fn is_marked(&self, conn: ConnectionId) -> bool {
+        self.read().get(conn).is_some_and(|peer| peer.gone.load(Ordering::Acquire))
     }
 
     /// Whether it is over for the application: closed by it, or at the end of its session.
+    #[inline]
     pub(crate) fn is_gone(&self, conn: ConnectionId) -> bool {
         if self.ending.load(Ordering::Acquire) == 0 {
             return self.is_closed(conn);
         }
+        self.is_closed_or_over(conn)
+    }
+
+    /// Apart from [`is_gone`](Self::is_gone), which every message asks twice: this looks at the table.
+    #[inline(never)]
+    fn is_closed_or_over(&self, conn: ConnectionId) -> bool {
         let ends_moved = self.ends_moved.load(Ordering::Acquire);
         self.read()
             .get(conn)

@@ -78,7 +78,7 @@ pub(crate) fn array<'call, T: Plain>(first: *const T, count: usize) -> Result<&'
 
 /// The text of an argument.
 pub(crate) fn text<'call>(data: *const c_char, len: usize) -> Result<&'call str, Status> {
-    core::str::from_utf8(bytes(data, len)?).map_err(|_| Status::ErrUtf8)
+    simdutf8::basic::from_utf8(bytes(data, len)?).map_err(|_| Status::ErrUtf8)
 }
 
 /// The text of an argument that names something: `NULL` is not an empty one, but a mistake.

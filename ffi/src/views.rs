@@ -94,9 +94,8 @@ impl Bodies {
 }
 
 impl Views {
-    /// Makes the views of the batch, in place of those of the batch before, and lets `peers` know who came and who left.
+    /// Makes the views of the batch, those of the batch before being forgotten, and lets `peers` know who came and who left.
     pub(crate) fn refresh(&mut self, peers: &Peers, pipes: &Pipes, modes: &Modes, commands: &Commands) {
-        self.forget(peers);
         let Self { batch, events, bodies, texts, fields, lists, tls, identities, closed } = self;
         let mut builder =
             ViewBuilder { bodies, closed, peers, pipes, modes, commands, texts, fields, lists, tls, identities };

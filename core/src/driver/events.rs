@@ -558,6 +558,7 @@ impl EventBatch {
         self.records.get(index).map(|record| self.event(record))
     }
 
+    #[inline]
     fn event<'b>(&'b self, record: &'b Record) -> Event<'b> {
         match record {
             Record::Upgrade(upgrade) => Event::Upgrade(upgrade),
@@ -615,6 +616,7 @@ impl EventBatch {
         Span { start, len: bytes.len() }
     }
 
+    #[inline]
     fn push(&mut self, kind: u8, record: Record) {
         self.kinds |= kind;
         let len = self.records.len();

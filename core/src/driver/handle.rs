@@ -86,11 +86,17 @@ impl ServerHandle {
         self.state.mailbox(conn).ok_or(Error::ConnectionClosed)
     }
 
+    pub(super) fn slot(&self, conn: ConnectionId) -> Result<&Slot, Error> {
+        // Not `ok_or`: every message that is sent would make an error, and drop it.
+        let Some(slot) = self.open_slot(conn) else { return Err(Error::ConnectionClosed) };
+        Ok(slot)
+    }
+
     fn send_control(&self, conn: ConnectionId, opcode: Opcode, payload: &[u8]) -> Result<Sent, Error> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(Error::InvalidArgument("the payload of a ping or pong must be at most 125 bytes"));
         }
-        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let slot = self.slot(conn)?;
         self.post(conn.shard(), |commands| slot.post(commands.control(conn, opcode, payload)));
         Ok(how_sent(slot))
     }
@@ -121,7 +127,7 @@ impl ServerHandle {
     /// [`Error::InvalidArgument`] where the fragment does not fit what was sent before, or where no route has the protocol `raw`.
     /// A connection whose own protocol is another is closed with 1011, and so is one to which two threads send fragments that mix.
     pub fn send_fragment(&self, conn: ConnectionId, fragment: Fragment, payload: &[u8]) -> Result<Sent, Error> {
-        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let slot = self.slot(conn)?;
         if payload.len().saturating_add(codec::frame_overhead(payload.len())) > slot.max_outbox_bytes() {
             return Err(NEVER_FITS);
         }
@@ -142,7 +148,7 @@ impl ServerHandle {
     ///
     /// [`Error::InvalidArgument`] where 16 pings of the connection have no answer.
     pub fn ping(&self, conn: ConnectionId) -> Result<Sent, Error> {
-        let slot = self.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let slot = self.slot(conn)?;
         if !slot.take_ping(MAX_PINGS as u8) {
             return Err(Error::InvalidArgument("a connection can have at most 16 pings without an answer"));
         }
@@ -223,7 +229,7 @@ impl ServerHandle {
     }
 
     fn open_slot(&self, conn: ConnectionId) -> Option<&Slot> {
-        self.state.mailbox(conn).and_then(|mailbox| mailbox.slots.get(conn.slot()))
+        self.state.shards.get(conn.shard())?.slots.of(conn)
     }
 
     /// Starts the closing handshake. `code` must be one an endpoint may send (RFC 6455 section 7.4), the reason at most

@@ -373,9 +373,15 @@ impl Slots {
         ids.filter(|id| id.generation() != 0)
     }
 
+    /// The slot of a connection that is open.
+    pub(super) fn of(&self, id: ConnectionId) -> Option<&Slot> {
+        let slot = self.get(id.slot())?;
+        let open = slot.generation();
+        (open != 0 && open == id.generation()).then_some(slot)
+    }
+
     pub(super) fn is_open(&self, id: ConnectionId) -> bool {
-        let open = self.get(id.slot()).map_or(0, Slot::generation);
-        open != 0 && open == id.generation()
+        self.of(id).is_some()
     }
 }
 

@@ -23,7 +23,7 @@ impl<'h> Speaker<'h> {
 
     /// Sends what `write` encodes: a frame with at least `least_bytes` in it.
     fn say(self, conn: ConnectionId, least_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<Sent, Error> {
-        let slot = self.server.mailbox(conn)?.slots.get(conn.slot()).ok_or(Error::ConnectionClosed)?;
+        let slot = self.server.slot(conn)?;
         let max_outbox_bytes = slot.max_outbox_bytes();
         if least_bytes > max_outbox_bytes {
             return Err(NEVER_FITS);

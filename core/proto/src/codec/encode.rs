@@ -27,14 +27,19 @@ pub fn data_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
 pub(crate) fn header(out: &mut Vec<u8>, first: u8, len: usize) {
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),
-        126..=0xffff => {
-            let [high, low] = (len as u16).to_be_bytes();
-            out.extend_from_slice(&[first, 126, high, low]);
-        }
-        _ => {
-            out.extend_from_slice(&[first, 127]);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
+        _ => long_header(out, first, len),
+    }
+}
+
+/// As [`header`], for more than one byte holds: apart from it, so that the short one is inlined.
+#[inline(never)]
+fn long_header(out: &mut Vec<u8>, first: u8, len: usize) {
+    if let Ok(len) = u16::try_from(len) {
+        let [high, low] = len.to_be_bytes();
+        out.extend_from_slice(&[first, 126, high, low]);
+    } else {
+        out.extend_from_slice(&[first, 127]);
+        out.extend_from_slice(&(len as u64).to_be_bytes());
     }
 }
 
