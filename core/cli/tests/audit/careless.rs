@@ -265,3 +265,28 @@ fn one_pong_for_many_pings_is_right() {
     let (code, report) = report(&[&url, "--only", "ping-rate", "--rate", "50"]);
     assert_eq!((code, word(&report, "ping-rate")), (0, "passed"), "{report}");
 }
+
+/// Looks at the length of each frame, and never at that of the message.
+fn limits_frames(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if payload.len() as u64 > MOST {
+            let _ = stream.write_all(&[0x88, 2, 0x03, 0xf1]);
+            // So that the close frame is not lost in a reset.
+            while frame(&mut stream).is_some() {}
+            return;
+        }
+        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_the_frame_alone_is_found_out() {
+    let url = serve(limits_frames);
+    let (code, report) = report(&[&url, "--only", "message-size", "--rate", "50"]);
+    assert_eq!((code, word(&report, "message-size")), (1, "medium"), "{report}");
+}

@@ -16,6 +16,8 @@ pub(crate) const DECLARED: u64 = 1 << 30;
 /// How much of it is sent to a server that waits: more than the largest message of `message-size`.
 pub(crate) const READ: usize = 17 << 20;
 pub(crate) const SIZES: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
+/// What one of the frames holds where the largest message comes in fragments: less than any limit of a frame.
+const FRAGMENT: usize = 32 * 1024;
 pub(crate) const FRAGMENTS: usize = 20_000;
 pub(crate) const MESSAGES: u32 = 300;
 pub(crate) const PER_SECOND: u32 = 200;
@@ -78,17 +80,45 @@ fn judge_sizes(largest: Option<usize>, end: Option<Bait>) -> Ruling {
 pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     let (content, answers) = examiner.content();
     let mut visit = examiner.visit()?;
-    let mut largest = None;
+    let (mut largest, mut end) = (None, None);
     for size in SIZES {
         visit.send(&masked(TEXT, &examiner.message.padded(size)));
         let tag = format!("wsguard-audit {size}");
         visit.ping_behind(&tag, LONG, answers);
         match bait(&visit.seen, &tag, &content) {
             Bait::Taken(_) => largest = Some(size),
-            end => return Ok(judge_sizes(largest, Some(end))),
+            refused => {
+                end = Some(refused);
+                break;
+            }
         }
     }
-    Ok(judge_sizes(largest, None))
+    let whole = judge_sizes(largest, end);
+    if whole.verdict != Verdict::Passed {
+        return Ok(whole);
+    }
+    let parts = in_fragments(examiner, &content, answers).unwrap_or_else(|early| early);
+    Ok(Ruling::worst(&[whole, Ruling { sent: IN_FRAGMENTS.to_owned(), ..parts }]))
+}
+
+const IN_FRAGMENTS: &str = "16 MiB in fragments of 32 KiB";
+
+/// The largest again, in frames that a limit of the frame alone lets through.
+fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
+    let mut visit = examiner.visit()?;
+    let message = examiner.message.padded(SIZES[2]);
+    let last = message.len().div_ceil(FRAGMENT) - 1;
+    for (at, piece) in message.chunks(FRAGMENT).enumerate() {
+        let opcode = if at == 0 { TEXT & 0x0f } else { 0 };
+        visit.send(&masked(if at == last { opcode | 0x80 } else { opcode }, piece));
+        // Whoever refuses says so while the rest is under way, and a close frame that is not read before a reset is lost.
+        visit.wait(Duration::from_millis(1), |_| false);
+        if visit.seen.is_over() {
+            break;
+        }
+    }
+    visit.ping_behind(AFTER, LONG, answers);
+    Ok(ruling(bait(&visit.seen, AFTER, content), Severity::Medium, IN_FRAGMENTS))
 }
 
 pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
