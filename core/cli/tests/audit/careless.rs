@@ -237,9 +237,8 @@ fn who_counts_what_it_reads_is_not_filled() {
 /// What is sent of the message is a text: its end must not come from a look at the letters.
 #[test]
 fn who_looks_at_letters_alone_is_found() {
-    let url = serve(|stream| {
-        reads(stream, |_, byte| if byte.is_ascii_graphic() || byte == b' ' { Ok(()) } else { Err(1007) })
-    });
+    let is_letter = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    let url = serve(move |stream| reads(stream, |_, byte| if is_letter(byte) { Ok(()) } else { Err(1007) }));
     let (code, report) = report(&[&url, "--only", "declared-size", "--rate", "50"]);
     assert_eq!((code, word(&report, "declared-size")), (1, "high"), "{report}");
 }
