@@ -15,6 +15,8 @@ use crate::audit::visit::Visit;
 pub(crate) const DECLARED: u64 = 1 << 30;
 /// How much of it is sent to a server that waits: more than the largest message of `message-size`.
 pub(crate) const READ: usize = 17 << 20;
+/// How much of that before the time is looked at.
+const PIECE: usize = 64 << 10;
 pub(crate) const SIZES: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
 /// What one of the frames holds where the largest message comes in fragments: less than any limit of a frame.
 const FRAGMENT: usize = 32 * 1024;
@@ -52,9 +54,17 @@ pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
 
 /// A server may count what it reads rather than what is declared: then no peer fills its memory either.
 fn read_of_declared(visit: &mut Visit<'_>, before: &str, grace: Duration) -> Ruling {
-    visit.send(&part(&vec![b' '; READ]));
+    let (piece, began) = (part(&vec![b' '; PIECE]), Instant::now());
+    let mut taken = 0;
+    // One that reads slowly, and has refused nothing until then, is not waited for.
+    while taken < READ && !visit.seen.is_over() && began.elapsed() < LONG {
+        visit.send(&piece);
+        // A close frame that is not read before the server's reset is lost.
+        visit.wait(Duration::from_millis(1), |_| false);
+        taken += PIECE;
+    }
     visit.wait(grace, |_| false);
-    let sent = format!("{before}, then up to {} of it", bytes(READ as u64));
+    let sent = format!("{before}, then {} of it", bytes(taken as u64));
     if visit.seen.is_over() {
         return ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, &sent);
     }
@@ -107,7 +117,7 @@ const IN_FRAGMENTS: &str = "16 MiB in fragments of 32 KiB";
 fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
     let mut visit = examiner.visit()?;
     let message = examiner.message.padded(SIZES[2]);
-    let last = message.len().div_ceil(FRAGMENT) - 1;
+    let (last, began) = (message.len().div_ceil(FRAGMENT) - 1, Instant::now());
     for (at, piece) in message.chunks(FRAGMENT).enumerate() {
         let opcode = if at == 0 { TEXT & 0x0f } else { 0 };
         visit.send(&masked(if at == last { opcode | 0x80 } else { opcode }, piece));
@@ -115,6 +125,12 @@ fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
         visit.wait(Duration::from_millis(1), |_| false);
         if visit.seen.is_over() {
             break;
+        }
+        if began.elapsed() > LONG {
+            return Ok(Ruling::unknown(
+                IN_FRAGMENTS,
+                format!("the server did not read them within {} s", LONG.as_secs()),
+            ));
         }
     }
     visit.ping_behind(AFTER, LONG, answers);
