@@ -114,10 +114,10 @@ def run(part, hosts_are_built, last):
 
 
 def failures(part):
-    """The first lines of a part's log that say what failed."""
+    """The first lines of a part's log that say what failed; its last lines where none does: it hung, or died without a word."""
     lines = (LOGS / f"{part}.log").read_text(errors="replace").splitlines()
-    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in lines)
-    return [line[:200] for line in plain if FAILURE.search(line)][:FAILURES_TOLD]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:200] for line in lines]
+    return [line for line in plain if FAILURE.search(line)][:FAILURES_TOLD] or plain[-FAILURES_TOLD:]
 
 
 def last_times():

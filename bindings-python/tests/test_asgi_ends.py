@@ -248,3 +248,73 @@ def test_nothing_of_the_server_is_kept_behind_an_application_that_raises(run: Ru
         await end(guard)
 
     run(main)
+
+
+def test_a_close_of_the_core_is_said_where_the_application_raises(run: Run) -> None:
+    """As frameworks do at the end of a client. The server ends the connection then, by a code of its own or by none."""
+    closes: list[int] = []
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        guard = Guard(fail, stated(max_message_bytes=1000))
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.accept":
+                said.put_nowait({"type": "websocket.receive", "text": "x" * 1001})
+            else:
+                # As that of a server whose frames go out in another thread.
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                closes.append(message["code"])
+
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(guard(scope, said.get, send), 10)
+        assert closes == [1009]
+        await end(guard)
+
+    run(main)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_server_that_waits_for_a_client_which_does_not_read(run: Run, raises: bool) -> None:
+    """It would never end the connection, nor stop itself, if this waited with it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        if raises:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        guard = Guard(app, stated(max_message_bytes=1000, close_timeout_ms=100))
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+        said.put_nowait({"type": "websocket.receive", "text": "x" * 1001})
+        closing = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.close":
+                closing.set()
+                await asyncio.get_running_loop().create_future()
+
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        before = asyncio.all_tasks()
+        task = asyncio.ensure_future(guard(scope, said.get, send))
+        await asyncio.wait([task], timeout=10)
+        assert closing.is_set() and task.done()
+        assert (type(task.exception()) is ZeroDivisionError) == raises
+        await end(guard)
+        await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() == before
+
+    run(main)

@@ -59,7 +59,17 @@ static inline int client_expect(int fd, const char *text) {
   return recv(fd, frame, want, MSG_WAITALL) == (ssize_t)want && memcmp(frame + 2, text, want - 2) == 0 ? 0 : -1;
 }
 
-/* A client on a thread of its own: sends its frames in one write, and keeps what it receives until the end. */
+/* Whether a whole close frame is among what a server has sent. */
+static inline int client_is_closed(const char *received, size_t len) {
+  for (size_t at = 0, size; at + 4 <= len; at += size) {
+    const unsigned char *frame = (const unsigned char *)received + at;
+    size = frame[1] < 126 ? 2u + frame[1] : 4u + frame[2] * 256u + frame[3];
+    if (frame[0] == 0x88) return at + size <= len;
+  }
+  return 0;
+}
+
+/* A client on a thread of its own: sends its frames in one write, and keeps what it receives until a close frame or the end. */
 struct later {
   const char *address, *headers, *frames;
   size_t len;
@@ -71,9 +81,10 @@ static inline void *client_run(void *userdata) {
   struct later *later = (struct later *)userdata;
   int fd = client_open_with(later->address, later->headers);
   if (fd < 0 || send(fd, later->frames, later->len, MSG_NOSIGNAL) != (ssize_t)later->len) return NULL;
-  for (ssize_t got; later->received_len < sizeof later->received; later->received_len += (size_t)got) {
-    got = recv(fd, later->received + later->received_len, sizeof later->received - later->received_len, 0);
+  while (later->received_len < sizeof later->received && !client_is_closed(later->received, later->received_len)) {
+    ssize_t got = recv(fd, later->received + later->received_len, sizeof later->received - later->received_len, 0);
     if (got <= 0) break;
+    later->received_len += (size_t)got;
   }
   close(fd);
   return later;

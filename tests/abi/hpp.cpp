@@ -84,24 +84,39 @@ static void handlers_that_throw() {
   while (logged - before < 2) std::this_thread::yield(); // the log has a thread of its own
 }
 
+// Runs a server on a thread of its own, and answers when it does: `failed` hears what inline handlers throw from here on, and
+// no open that waits for the application keeps a message from them. They pass "pass" on.
+static std::thread run_beside(wsguard::server &server, wsguard::failure_handler failed) {
+  std::atomic<bool> runs{false};
+  std::thread running([&server, &runs, failed = std::move(failed)] {
+    wsguard::handlers on;
+    on.failed = failed;
+    on.text = [&runs](wsguard::server &, wsguard::conn_id, std::string_view) { runs = true; };
+    CHECK(server.run(on));
+  });
+  const int peer = client_open(server.address().c_str());
+  CHECK(peer >= 0 && client_send(peer, "pass") == 0);
+  while (!runs) std::this_thread::yield();
+  close(peer);
+  return running;
+}
+
 static void inline_handlers_that_throw() {
   auto options = open_policy("raw");
   std::atomic<int> told{0};
   options.set_inline([](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &replies) {
     const auto text = wsguard::view(message.data);
     if (text == "a") throw std::runtime_error("deliberate");
+    if (text == "pass") return false;
     replies.send_text(text);
     return text != "twice"; // an answer, and then it is passed on: refused
   });
   const auto server = make_server(options);
   const std::string address = server->address();
-  server->set_interest(0); // as `run` does in a moment: no open that waits for it keeps a message from the handler
-  wsguard::handlers on;
-  on.failed = [&](wsguard::server &s, std::exception_ptr) {
+  std::thread running = run_beside(*server, [&](wsguard::server &s, std::exception_ptr) {
     CHECK(&s == server.get());
     told++;
-  };
-  std::thread running([&] { CHECK(server->run(on)); });
+  });
   for (const char *frames : {"\x81\x81\0\0\0\0a", "\x81\x85\0\0\0\0twice"}) {
     later gone{};
     gone.address = address.c_str(), gone.headers = "", gone.frames = frames, gone.len = frames[1] == '\x81' ? 7 : 11;
@@ -116,15 +131,15 @@ static void inline_handlers_that_throw() {
 // and takes nothing from the other.
 static void inline_handlers_of_two_servers() {
   auto options = open_policy("raw");
-  options.set_inline([](wsguard::conn_id, const wsg_inline_message &, const wsguard::replies &) -> bool {
-    throw std::runtime_error("deliberate");
+  options.set_inline([](wsguard::conn_id, const wsg_inline_message &message, const wsguard::replies &) {
+    if (wsguard::view(message.data) != "pass") throw std::runtime_error("deliberate");
+    return false;
   });
   const auto first = make_server(options), second = make_server(options);
   std::atomic<int> told_first{0}, told_second{0};
   std::vector<std::thread> running;
   for (auto [server, told] : {std::pair{first.get(), &told_first}, std::pair{second.get(), &told_second}}) {
-    wsguard::handlers on;
-    on.failed = [server = server, told = told](wsguard::server &s, std::exception_ptr) {
+    running.push_back(run_beside(*server, [server = server, told = told](wsguard::server &s, std::exception_ptr) {
       CHECK(&s == server);
       // From a thread of the library's nobody runs a server, nor hears of anything for having tried.
       try {
@@ -134,8 +149,7 @@ static void inline_handlers_of_two_servers() {
         CHECK(error.status() == WSG_ERR_REENTRANT);
       }
       ++*told;
-    };
-    running.emplace_back([server = server, on] { CHECK(server->run(on)); });
+    }));
   }
   for (int round = 0; round < 3; round++)
     for (const auto *server : {first.get(), second.get()}) {

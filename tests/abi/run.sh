@@ -12,6 +12,17 @@ include=-I$root/include
 warnings="-Wall -Wextra -Werror -pedantic"
 libraries="$release/libwsguard_ffi.a -lpthread -ldl -lm"
 
+# A program that hangs is named, long before the whole part is given up.
+within() {
+    minutes=$1
+    shift
+    timeout --foreground "${minutes}m" "$@" || {
+        status=$?
+        echo "*** $*: exit status $status (124: not done after $minutes min)" >&2
+        exit "$status"
+    }
+}
+
 echo "--- the header is C99 and C++17"
 # shellcheck disable=SC2086
 {
@@ -39,7 +50,7 @@ for program in misuse closed over delivered compressed told protocols setters pr
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" "-I$work" \
         "$here/$program.c" $libraries -o "$work/$program"
-    "$work/$program"
+    within 5 "$work/$program"
 done
 for program in hpp chaos exceptions; do
     # shellcheck disable=SC2086
@@ -47,7 +58,7 @@ for program in hpp chaos exceptions; do
         "$here/$program.cpp" $libraries -o "$work/$program-cpp"
 done
 
-"$work/exceptions-cpp"
+within 5 "$work/exceptions-cpp"
 
 echo "--- two nodes over a real Redis"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -58,41 +69,42 @@ until grep -q "Ready to accept connections" "$work/redis.log"; do kill -0 "$redi
 # shellcheck disable=SC2086
 cc -std=c11 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-omit-frame-pointer "$include" "$here/cluster.c" \
     $libraries -o "$work/cluster"
-"$work/cluster" "$port"
+within 5 "$work/cluster" "$port"
 
 echo "--- two copies of the library in one process"
 cp "$release/libwsguard_ffi.so" "$work/one.so"
 cp "$release/libwsguard_ffi.so" "$work/two.so"
 cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/two.c" -lpthread -ldl -o "$work/two"
-"$work/two" "$work/one.so" "$work/two.so"
+within 5 "$work/two" "$work/one.so" "$work/two.so"
 
 echo "--- C++ without exceptions"
 # shellcheck disable=SC2086
 c++ -std=c++17 -g -O1 -Wall -Wextra -Werror -fno-exceptions "$include" "$here/no_exceptions.cpp" $libraries -o "$work/no-exceptions"
-"$work/no-exceptions"
+within 5 "$work/no-exceptions"
 
+chaos_minutes=$((${CHAOS_SECONDS:-10} / 30 + 5))
 echo "--- chaos: random peers, handlers that fail, every command from several threads"
 # shellcheck disable=SC2086
 cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/chaos.c" $libraries -o "$work/chaos"
-"$work/chaos" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
-"$work/chaos-cpp" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
+within "$chaos_minutes" "$work/chaos" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
+within "$chaos_minutes" "$work/chaos-cpp" "${CHAOS_SECONDS:-10}" ${CHAOS_SEED:-}
 
 echo "--- C++ under ThreadSanitizer, which looks at the program and wsguard.hpp; the library is not instrumented"
 ln -s "$release/libwsguard_ffi.so" "$work/libwsguard.so.0"
 c++ -std=c++17 -g -O1 -fsanitize=thread "$include" "$here/hpp.cpp" "$work/libwsguard.so.0" -o "$work/hpp-threads"
-LD_LIBRARY_PATH=$work TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$work/hpp-threads"
+within 5 env "LD_LIBRARY_PATH=$work" TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$work/hpp-threads"
 
 echo "--- forks, without a sanitizer: its allocator does not survive one while other threads allocate"
 # shellcheck disable=SC2086
 cc -std=c11 -g -O1 -Wall -Wextra -Werror "$include" "$here/fork.c" $libraries -o "$work/fork"
-"$work/fork"
-"$work/hpp-cpp"
+within 5 "$work/fork"
+within 5 "$work/hpp-cpp"
 
 echo "--- leaks again, under valgrind"
 if command -v valgrind >/dev/null; then
     # shellcheck disable=SC2086
     cc -std=c11 -g -O1 "$include" "$here/cycles.c" $libraries -o "$work/cycles-plain"
-    valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=9 \
+    within 15 valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=9 \
         "$work/cycles-plain" 100000 200
 else
     echo "missing: valgrind (Debian: apt-get install valgrind)" >&2

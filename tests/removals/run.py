@@ -112,6 +112,8 @@ REMOVALS = [
      "            true if bytes > honest_bound(limit, frames) => Err(Violation::TooBigCompressed { bytes, limit }),\n", "", "D6"),
     ("inflated bytes", "deflate/inflater.rs", "if *len > limit {", "if false {", "D6"),
     ("blocks of a compressed message", "deflate/inflater.rs", "if blocks > FREE_BLOCKS", "if false && blocks > FREE_BLOCKS", "D6"),
+    ("room of the rate for what is inflated", "connection/compressed.rs", "limit.min(self.rate_room(turn))", "limit.max(self.rate_room(turn).min(limit))",
+     "compressed-no-further-than-the-rate"),
     ("end inside a block", "deflate/inflater.rs", "return Err(Broken::Corrupt(CompressionFault::Truncated)),", "return Ok(()),", "D3"),
     ("behind a final block", "deflate/inflater.rs", "return check_behind(input.rest()),", "return Ok(()),", "D3"),
     ("window that cannot be kept", "deflate/negotiate.rs", "(agreed.server_window_bits != TOO_SMALL).then_some", "true.then_some",

@@ -43,6 +43,9 @@ class Adopted(Protocol):
 #: Milliseconds of a drain that waits as long as uvicorn does.
 _NO_END_MS = 2**64 - 1
 
+#: The default of ``close_timeout_ms``.
+_CLOSE_TIMEOUT_MS = 2000
+
 #: How long a start that has failed is not tried again. It may wait seconds for others (``jwks_url``, ``cluster``), and
 #: the whole event loop with it, while peers choose how often they come.
 _NOT_AGAIN_S = 30.0
@@ -102,6 +105,7 @@ class Core(OnLoop):
         self._pipes: dict[int, Adopted] = {}
         self._drain_ms = _NO_END_MS
         self._drains = False
+        self.close_timeout_s: float = policy.get("close_timeout_ms", _CLOSE_TIMEOUT_MS) / 1000
 
     def begin(self, loop: asyncio.AbstractEventLoop, drain_s: float | None) -> None:
         _log.begin()

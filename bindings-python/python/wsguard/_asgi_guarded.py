@@ -184,12 +184,15 @@ class Guarded(Changing):
             # not failed: peers choose how often they go.
             with contextlib.suppress(Disconnected):
                 await app({**self._scope, "extensions": extensions}, self.receive, self.send)
-            # The server ends the connection when this returns: the close frame goes before.
-            while saying := {*self._tasks, *([self._accepting] if self._accepting is not None else [])}:
-                await asyncio.wait(saying)
+            await self._all_is_said()
             if pump.done():
                 # What the server's `receive` has raised is the server's to know.
                 pump.result()
+        except Exception:
+            # Frameworks raise at a client that the core has closed (`WebSocketDisconnect`). Whoever is cancelled, as at
+            # the end of the server, waits for no client.
+            await self._all_is_said()
+            raise
         finally:
             for task in (pump, self._accepting):
                 if task is not None:
@@ -197,6 +200,17 @@ class Guarded(Changing):
             self._leave()
             # granian ends a connection whose application has raised when nobody has these any more.
             self._receive = self._send = _nobody
+
+    async def _all_is_said(self) -> None:
+        """The server ends the connection when the application has ended: the close frame goes before. A server may wait
+        with it for a client that does not read; here the closing handshake has its time, and no more."""
+        until = self.loop.time() + self._core.close_timeout_s
+        while saying := {*self._tasks, *([self._accepting] if self._accepting is not None else [])}:
+            await asyncio.wait(saying, timeout=until - self.loop.time())
+            if self.loop.time() >= until:
+                break
+        for task in self._tasks:
+            task.cancel()
 
     async def _refuse_as_core(self) -> None:
         assert self._refused is not None

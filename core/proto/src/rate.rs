@@ -25,6 +25,8 @@ use shared::{Shared, Unpoured};
 /// What an invalid message costs: offenders that reconnect run dry.
 pub(crate) const INVALID_COST: f64 = 1.0;
 
+const NANOS_PER_SECOND: f64 = 1e9;
+
 /// How a message passes its rate limit.
 #[derive(Debug)]
 pub enum Passing {
@@ -393,6 +395,22 @@ impl RateKey {
         Ok(at)
     }
 
+    /// How long a message may be, of which `charged` was poured as it came: whatever is longer overflows, and what is not may do so.
+    pub fn most_bytes(&self, rules: &RateRules, charged: &Bucket, now: Moment) -> u64 {
+        let Some(rate) = &rules.bytes else { return u64::MAX };
+        let empty_at = self.state(rules, now).bytes.empty_at().max(now);
+        let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
+        let nanos = deepest.since_nanos(empty_at).saturating_add(charged.empty_at().since_nanos(now));
+        // Amounts are rounded down to nanoseconds: so none is too few, and one is more.
+        ((nanos as f64 + 1.0) * rate.per_second() / NANOS_PER_SECOND).ceil() as u64
+    }
+
+    /// Why a message overflows that is longer than [`RateKey::most_bytes`].
+    pub fn overflow_of(&self, rules: &RateRules, charge: &Charge, now: Moment) -> Overflow {
+        let poured = self.state(rules, now).try_message(rules, charge, now);
+        poured.overflow(rules, now).unwrap_or(Overflow::Bytes { wait_nanos: poured.at.since_nanos(now) })
+    }
+
     /// Charges bytes that were worked on for a message that is no more: as many as there is room for.
     pub fn charge_bytes(&self, rules: &RateRules, bytes: u64, now: Moment) {
         let Some(rate) = &rules.bytes else { return };
@@ -619,6 +637,20 @@ mod tests {
         let later = NOW.after_millis(5000);
         assert!(matches!(key.admit(&rules, &Charge { charged, ..charge(1.0, 1000) }, later), Ok((Passing::Now, _))));
         assert_eq!(key.empty_at().1, later.after_millis(1000));
+    }
+
+    #[test]
+    fn a_longer_message_than_may_be_overflows() {
+        let (rules, key) = (rules(10.0, 3.0, 10), Arc::new(RateKey::default()));
+        let mut charged = Bucket::default();
+        assert!(key.receive(&rules, &mut charged, 300, 0, NOW).is_ok());
+        key.charge_bytes(&rules, 900, NOW);
+        let most = key.most_bytes(&rules, &charged, NOW);
+        assert!((1100..=1102).contains(&most), "{most}: 2000 together, of which 900 are another's");
+        let of = |bytes| Charge { charged, ..charge(1.0, bytes) };
+        assert!(matches!(key.overflow_of(&rules, &of(most + 1), NOW), Overflow::Bytes { .. }));
+        assert!(matches!(key.admit(&rules, &of(most + 1), NOW), Err(Overflow::Bytes { .. })));
+        assert!(key.admit(&rules, &of(1100), NOW).is_ok());
     }
 
     #[test]

@@ -149,7 +149,12 @@ impl Inflater {
             let end = room.len().min(most);
             match self.blocks.read(&mut kind, input, &mut room[..end], len)? {
                 Progress::Ended => return Ok(head),
-                Progress::Full if end < most => room.resize(most.min((room.len() * 2).max(FIRST_ROOM)), 0),
+                Progress::Full if end < most => {
+                    let more = most.min((room.len() * 2).max(FIRST_ROOM));
+                    // Exactly: else the last byte of a message, which is only there to be one too many, would double it.
+                    room.reserve_exact(more - room.len());
+                    room.resize(more, 0);
+                }
                 Progress::Full => {
                     *len = most;
                     return Ok(head);

@@ -184,6 +184,28 @@ fn whose_rate_is_used_up_is_not_inflated_for() {
     assert_eq!((again.verdict().0, again.deflate.bytes_inflated), (Some(Code::RateLimited), 0));
 }
 
+/// A bucket that is full but for some bytes has room for what came, and not for what comes of it.
+#[test]
+fn no_more_is_inflated_than_the_rate_has_room_for() {
+    let more = r#", "protocol": "raw", "max_message_bytes": 1000, "ping_interval_ms": 0, "idle_timeout_ms": 0,
+        "rate_limit": {"bytes_per_second": 1000, "queue": 0}"#;
+    let (policy, key) = (policy(more), Arc::default());
+    let messages = [deflated(&[b'a'; 1000]), deflated(&vec![0; 100_000]), deflated(&[0xff; 900])];
+    let (mut inflated, mut delivered, mut passed) = (0, 0, 0);
+    for (at, message) in messages.iter().cycle().take(300).enumerate() {
+        let mut rig = with_deflate(&policy, Some(Arc::clone(&key)));
+        rig.pass(passed);
+        rig.input(&frame(if at % 3 == 2 { 0xc1 } else { 0xc2 }, message));
+        inflated += rig.deflate.bytes_inflated;
+        delivered += rig.seen.messages.len();
+        let verdict = rig.verdict().0;
+        assert!(at == 0 || verdict == Some(Code::RateLimited), "{at}: {verdict:?}");
+        passed += 100;
+    }
+    assert_eq!(delivered, 1);
+    assert!(inflated <= 1000 + passed + 3 * 300, "{inflated} bytes in {passed} ms");
+}
+
 /// A message is charged once, and what blocks cost, whatever becomes of it.
 #[test]
 fn blocks_and_what_is_refused_are_charged() {
