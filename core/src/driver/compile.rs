@@ -41,7 +41,7 @@ pub(super) struct Disk;
 impl Files for Disk {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+        open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -51,5 +51,63 @@ impl Files for Disk {
 
     fn is_directory(&self, path: &str) -> bool {
         Path::new(path).is_dir()
+    }
+}
+
+/// Opens a file to be read. To open a pipe waits for somebody who writes it, perhaps for ever; opened so, one that nobody writes is
+/// empty, and one that somebody writes is read to its end.
+#[cfg(unix)]
+fn open(path: &str) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use rustix::fs::{OFlags, fcntl_setfl};
+
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn open(path: &str) -> io::Result<File> {
+    File::open(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What is read of a pipe while somebody holds it who wrote `writer`, or nobody does.
+    #[expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+    fn read_of_pipe(name: &str, writer: Option<&str>) -> Vec<u8> {
+        let path = std::env::temp_dir().join(format!("wsguard-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Opened for both ways, a pipe waits for nobody.
+        let held = writer.map(|text| {
+            let mut held = File::options().read(true).write(true).open(&path).unwrap();
+            io::Write::write_all(&mut held, text.as_bytes()).unwrap();
+            held
+        });
+        let (read, result) = mpsc::channel();
+        let text = path.to_str().unwrap().to_owned();
+        std::thread::spawn(move || {
+            let mut some = [0; 16];
+            let count = open(&text).and_then(|mut file| file.read(&mut some)).unwrap();
+            let _ = read.send(some[..count].to_vec());
+        });
+        let read = result.recv_timeout(Duration::from_secs(60));
+        drop(held);
+        std::fs::remove_file(&path).unwrap();
+        read.expect("it waits")
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_is_not_waited_for() {
+        assert_eq!(read_of_pipe("empty", None), b"");
+        assert_eq!(read_of_pipe("written", Some("key")), b"key");
     }
 }

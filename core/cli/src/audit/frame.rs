@@ -44,10 +44,15 @@ pub(crate) fn header(first: u8, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// A part of a masked payload, of which a multiple of four bytes stands before it.
+pub(crate) fn part(payload: &[u8]) -> Vec<u8> {
+    payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
+}
+
 /// A masked frame.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len() as u64);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes.extend(part(payload));
     bytes
 }
 

@@ -184,3 +184,108 @@ fn half_a_check_is_found_out() {
     assert_eq!(word(&report, "credential-in-url"), "low");
     assert_eq!(code, 0, "nothing is high");
 }
+
+/// How much the servers below read of one message.
+const MOST: u64 = 64 * 1024;
+
+/// Answers pings, and reads a message that is longer than it takes: as many bytes as `goes_on` says, which sees each of them.
+fn reads(mut stream: TcpStream, mut goes_on: impl FnMut(u64, u8) -> Result<(), u16>) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    loop {
+        let mut start = [0; 2];
+        if stream.read_exact(&mut start).is_err() {
+            return;
+        }
+        let (mut head, short) = ([0; 12], start[1] & 0x7f);
+        let head = &mut head[..if short == 127 { 12 } else { 4 }];
+        if stream.read_exact(head).is_err() {
+            return;
+        }
+        let mask = head[head.len() - 4..].to_vec();
+        let mut reader = std::io::BufReader::new(&stream);
+        if start[0] == 0x89 {
+            let mut payload = vec![0; usize::from(short)];
+            if reader.read_exact(&mut payload).is_err() {
+                return;
+            }
+            payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+            if (&stream).write_all(&[&[0x8a, short][..], &payload].concat()).is_err() {
+                return;
+            }
+            continue;
+        }
+        for (at, (byte, key)) in (1..).zip(reader.bytes().map_while(Result::ok).zip(mask.iter().cycle())) {
+            if let Err(code) = goes_on(at, byte ^ key) {
+                let _ = (&stream).write_all(&[&[0x88, 2][..], &code.to_be_bytes()].concat());
+                return;
+            }
+        }
+        return;
+    }
+}
+
+/// A limit of what is read holds as well as one of what is declared.
+#[test]
+fn who_counts_what_it_reads_is_not_filled() {
+    let url = serve(|stream| reads(stream, |at, _| if at > MOST { Err(1009) } else { Ok(()) }));
+    let (code, report) = report(&[&url, "--only", "declared-size", "--rate", "50"]);
+    assert_eq!((code, word(&report, "declared-size")), (0, "passed"), "{report}");
+}
+
+/// What is sent of the message is a text: its end must not come from a look at the letters.
+#[test]
+fn who_looks_at_letters_alone_is_found() {
+    let is_letter = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    let url = serve(move |stream| reads(stream, |_, byte| if is_letter(byte) { Ok(()) } else { Err(1007) }));
+    let (code, report) = report(&[&url, "--only", "declared-size", "--rate", "50"]);
+    assert_eq!((code, word(&report, "declared-size")), (1, "high"), "{report}");
+}
+
+/// RFC 6455, section 5.5.3: the last of several pings may be the only one that is answered.
+fn answers_few(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 && payload != b"wsguard-audit flood" {
+            let answer = [&[0x8a, payload.len() as u8][..], &payload].concat();
+            if stream.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn one_pong_for_many_pings_is_right() {
+    let url = serve(answers_few);
+    let (code, report) = report(&[&url, "--only", "ping-rate", "--rate", "50"]);
+    assert_eq!((code, word(&report, "ping-rate")), (0, "passed"), "{report}");
+}
+
+/// Looks at the length of each frame, and never at that of the message.
+fn limits_frames(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if payload.len() as u64 > MOST {
+            let _ = stream.write_all(&[0x88, 2, 0x03, 0xf1]);
+            // So that the close frame is not lost in a reset.
+            while frame(&mut stream).is_some() {}
+            return;
+        }
+        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_the_frame_alone_is_found_out() {
+    let url = serve(limits_frames);
+    let (code, report) = report(&[&url, "--only", "message-size", "--rate", "50"]);
+    assert_eq!((code, word(&report, "message-size")), (1, "medium"), "{report}");
+}

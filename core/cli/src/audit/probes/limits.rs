@@ -5,14 +5,21 @@ use std::time::{Duration, Instant};
 use super::frames::{AFTER, ruling};
 use crate::audit::bomb;
 use crate::audit::examiner::{Examiner, Opening, Unreached};
-use crate::audit::frame::{PING, RSV1, TEXT, header, masked};
+use crate::audit::frame::{PING, RSV1, TEXT, header, masked, part};
 use crate::audit::head::Ask;
 use crate::audit::ruling::{Ruled, Ruling, Severity, Verdict};
 use crate::audit::seen::{Bait, Content, Seen, bait};
 use crate::audit::text::bytes;
+use crate::audit::visit::Visit;
 
 pub(crate) const DECLARED: u64 = 1 << 30;
+/// How much of it is sent to a server that waits: more than the largest message of `message-size`.
+pub(crate) const READ: usize = 17 << 20;
+/// How much of that before the time is looked at.
+const PIECE: usize = 64 << 10;
 pub(crate) const SIZES: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
+/// What one of the frames holds where the largest message comes in fragments: less than any limit of a frame.
+const FRAGMENT: usize = 32 * 1024;
 pub(crate) const FRAGMENTS: usize = 20_000;
 pub(crate) const MESSAGES: u32 = 300;
 pub(crate) const PER_SECOND: u32 = 200;
@@ -27,7 +34,8 @@ const LONG: Duration = Duration::from_secs(15);
 pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
     let sent = "the header of a message of 1 GiB, and 16 bytes of it";
     let mut visit = examiner.visit()?;
-    visit.send(&[header(TEXT, DECLARED), vec![b' '; 16]].concat());
+    // Right to the last byte but for its length: a server that reads texts as they come finds nothing else to refuse.
+    visit.send(&[header(TEXT, DECLARED), part(&[b' '; 16])].concat());
     // Whatever is sent now would be a part of that message.
     visit.answers = false;
     let grace = visit.grace(examiner.timeout);
@@ -41,8 +49,27 @@ pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
     if visit.seen.is_over() {
         return Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, sent));
     }
+    Ok(read_of_declared(&mut visit, sent, grace))
+}
+
+/// A server may count what it reads rather than what is declared: then no peer fills its memory either.
+fn read_of_declared(visit: &mut Visit<'_>, before: &str, grace: Duration) -> Ruling {
+    let (piece, began) = (part(&vec![b' '; PIECE]), Instant::now());
+    let mut taken = 0;
+    // One that reads slowly, and has refused nothing until then, is not waited for.
+    while taken < READ && !visit.seen.is_over() && began.elapsed() < LONG {
+        visit.send(&piece);
+        // A close frame that is not read before the server's reset is lost.
+        visit.wait(Duration::from_millis(1), |_| false);
+        taken += PIECE;
+    }
+    visit.wait(grace, |_| false);
+    let sent = format!("{before}, then {} of it", bytes(taken as u64));
+    if visit.seen.is_over() {
+        return ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, &sent);
+    }
     let came = format!("the server waits for the rest (a ping took {} ms before it)", visit.round_trip.as_millis());
-    Ok(Ruling::finding(Severity::High, sent, came))
+    Ruling::finding(Severity::High, sent, came)
 }
 
 /// Judges which sizes were taken, smallest first, and how it ended.
@@ -63,17 +90,51 @@ fn judge_sizes(largest: Option<usize>, end: Option<Bait>) -> Ruling {
 pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     let (content, answers) = examiner.content();
     let mut visit = examiner.visit()?;
-    let mut largest = None;
+    let (mut largest, mut end) = (None, None);
     for size in SIZES {
         visit.send(&masked(TEXT, &examiner.message.padded(size)));
         let tag = format!("wsguard-audit {size}");
         visit.ping_behind(&tag, LONG, answers);
         match bait(&visit.seen, &tag, &content) {
             Bait::Taken(_) => largest = Some(size),
-            end => return Ok(judge_sizes(largest, Some(end))),
+            refused => {
+                end = Some(refused);
+                break;
+            }
         }
     }
-    Ok(judge_sizes(largest, None))
+    let whole = judge_sizes(largest, end);
+    if whole.verdict != Verdict::Passed {
+        return Ok(whole);
+    }
+    let parts = in_fragments(examiner, &content, answers).unwrap_or_else(|early| early);
+    Ok(Ruling::worst(&[whole, Ruling { sent: IN_FRAGMENTS.to_owned(), ..parts }]))
+}
+
+const IN_FRAGMENTS: &str = "16 MiB in fragments of 32 KiB";
+
+/// The largest again, in frames that a limit of the frame alone lets through.
+fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
+    let mut visit = examiner.visit()?;
+    let message = examiner.message.padded(SIZES[2]);
+    let (last, began) = (message.len().div_ceil(FRAGMENT) - 1, Instant::now());
+    for (at, piece) in message.chunks(FRAGMENT).enumerate() {
+        let opcode = if at == 0 { TEXT & 0x0f } else { 0 };
+        visit.send(&masked(if at == last { opcode | 0x80 } else { opcode }, piece));
+        // Whoever refuses says so while the rest is under way, and a close frame that is not read before a reset is lost.
+        visit.wait(Duration::from_millis(1), |_| false);
+        if visit.seen.is_over() {
+            break;
+        }
+        if began.elapsed() > LONG {
+            return Ok(Ruling::unknown(
+                IN_FRAGMENTS,
+                format!("the server did not read them within {} s", LONG.as_secs()),
+            ));
+        }
+    }
+    visit.ping_behind(AFTER, LONG, answers);
+    Ok(ruling(bait(&visit.seen, AFTER, content), Severity::Medium, IN_FRAGMENTS))
 }
 
 pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
@@ -131,15 +192,28 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     Ok(unless_held_back(examiner, &seen, judged))
 }
 
+/// Judges a flood of pings: one answer for many is what RFC 6455 allows (section 5.5.3), and costs little.
+fn judge_pings(seen: &Seen, sent: &str) -> Ruling {
+    // That of the control is none of them.
+    let pongs = seen.pongs.saturating_sub(1);
+    match bait(seen, AFTER, &Content::Counted) {
+        Bait::Taken(_) if pongs * 10 < u64::from(MESSAGES) * 9 => {
+            Ruling::passed(sent, format!("the connection lives, and most pings were not answered; {pongs} pongs"))
+        }
+        Bait::Taken(how) => Ruling::finding(Severity::Low, sent, format!("the connection lives: {how}; {pongs} pongs")),
+        judged => {
+            let ruling = ruling(judged, Severity::Low, sent);
+            Ruling { came: format!("{}; {pongs} pongs", ruling.came), ..ruling }
+        }
+    }
+}
+
 pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} pings at {PER_SECOND} a second");
     let mut visit = examiner.visit()?;
     visit.send_paced(&masked(PING, b"wsguard-audit flood"), MESSAGES, PER_SECOND);
     visit.ping(AFTER, examiner.timeout);
-    let pongs = visit.seen.pongs.saturating_sub(1);
-    let judged = judge_flood(&visit.seen, &Content::Counted, 0, Severity::Low, &sent);
-    let judged = unless_held_back(examiner, &visit.seen, judged);
-    Ok(Ruling { came: format!("{}; {pongs} pongs", judged.came), ..judged })
+    Ok(unless_held_back(examiner, &visit.seen, judge_pings(&visit.seen, &sent)))
 }
 
 pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
@@ -215,6 +289,17 @@ mod tests {
         assert_eq!(judge(&seen, 0), Verdict::Finding(Severity::Medium));
         assert_eq!(judge(&Seen::default(), 300), Verdict::Unknown);
         assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 300), Verdict::Passed);
+    }
+
+    #[test]
+    fn one_pong_for_many_pings_is_no_finding() {
+        let mut seen = Seen { pongs: 300, ..Seen::default() };
+        seen.note(&Frame { first: 0x8a, len: 0, start: AFTER.as_bytes().to_vec() });
+        let judge = |seen: &Seen| judge_pings(seen, "x").verdict;
+        assert_eq!(judge(&seen), Verdict::Finding(Severity::Low));
+        assert_eq!(judge(&Seen { pongs: 15, ..seen.clone() }), Verdict::Passed);
+        assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..seen }), Verdict::Passed);
+        assert_eq!(judge(&Seen { pongs: 200, ..Seen::default() }), Verdict::Unknown);
     }
 
     #[test]
