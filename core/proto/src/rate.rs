@@ -398,7 +398,9 @@ impl RateKey {
     /// How long a message may be, of which `charged` was poured as it came: whatever is longer overflows, and what is not may do so.
     pub fn most_bytes(&self, rules: &RateRules, charged: &Bucket, now: Moment) -> u64 {
         let Some(rate) = &rules.bytes else { return u64::MAX };
-        let empty_at = self.state(rules, now).bytes.empty_at().max(now);
+        let state = self.state(rules, now);
+        let bytes = if state.shared.is_some() { state.with_waiting(rules, now).bytes } else { state.bytes };
+        let empty_at = bytes.empty_at().max(now);
         let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
         let nanos = deepest.since_nanos(empty_at).saturating_add(charged.empty_at().since_nanos(now));
         // Amounts are rounded down to nanoseconds: so none is too few, and one is more.

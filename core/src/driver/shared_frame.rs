@@ -39,10 +39,10 @@ impl SharedFrame {
         let Some(made) = self.compressed.as_ref().and_then(|made| made.get(agreed.window_index())) else {
             return as_it_is;
         };
-        if payload < rules.threshold_bytes {
+        if payload < rules.threshold_bytes.max(1) {
             return as_it_is;
         }
-        if made.get().is_none() && payload > deflate.budget.bytes {
+        if made.get().is_none() && !deflate.budget.has_room_for(payload) {
             return (&self.plain, Pressed { skipped: 1, ..Pressed::default() });
         }
         // A shard that needs it while another makes it waits, for no longer than making it would take.

@@ -9,6 +9,7 @@ mod compressed;
 mod ending;
 mod faults;
 mod fragments;
+mod inflated;
 mod permitted;
 mod pings;
 mod reloaded;

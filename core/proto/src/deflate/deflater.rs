@@ -12,6 +12,10 @@ use crate::options::Compression;
 /// So long a shard may be held by it.
 pub const BUDGET_BYTES: usize = 1024 * 1024;
 
+/// What a message takes of the budget at least: some 5 µs go by before the first of its bytes is looked at. A budget that counted
+/// nothing but bytes would hold a shard for half a second while the application says a hundred thousand words, one by one.
+const LEAST_COST: usize = 512;
+
 /// The highest level whose work hardly depends on what a message says: 1 MiB of the worst takes it some 30 ms. The higher ones
 /// look for repetitions far longer, and a peer that chooses what is sent (an echo, a chat) has them look all the time: level 9
 /// takes more than a second for 1 MiB of two letters in a random order.
@@ -73,7 +77,7 @@ fn room_for(payload: usize) -> usize {
 /// What may still be compressed in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Payload bytes.
+    /// Payload bytes, of which a message has [`LEAST_COST`] at least.
     pub bytes: usize,
     /// Bytes for which more work may be done than [`STEADY_LEVEL`] does: each is worth two of the level before.
     effort: usize,
@@ -83,8 +87,15 @@ impl Budget {
     /// That of one run.
     pub const FULL: Self = Self { bytes: BUDGET_BYTES, effort: BUDGET_BYTES };
 
+    /// Whether a message of this length may still be compressed.
+    #[must_use]
+    pub fn has_room_for(&self, len: usize) -> bool {
+        len.max(LEAST_COST) <= self.bytes
+    }
+
     /// Takes a message that is to be compressed at `level`; returns the level that there is time for. `None`: there is none at all.
     fn take(&mut self, level: u8, len: usize) -> Option<u8> {
+        let len = len.max(LEAST_COST);
         self.bytes = self.bytes.checked_sub(len)?;
         let steady = level.min(STEADY_LEVEL);
         let work = |level: u8| len.saturating_mul(1 << (level - STEADY_LEVEL));
@@ -306,7 +317,7 @@ mod tests {
         #[test]
         fn frames_keep_their_order_and_what_they_say(
             frames in prop::collection::vec((0usize..6, 0usize..400, any::<u64>()), 0..20),
-            budget in 0usize..4000,
+            budget in 0usize..10_000,
         ) {
             let firsts = [0x81, 0x82, 0x01, 0x80, 0x89, 0x88];
             let (mut plain, mut left) = (Vec::new(), Budget { bytes: budget, ..Budget::FULL });
@@ -329,7 +340,7 @@ mod tests {
                     prop_assert_eq!(said, frame);
                 }
                 match may_be {
-                    true if payload.len() <= budget - tried => tried += payload.len(),
+                    true if payload.len().max(LEAST_COST) <= budget - tried => tried += payload.len().max(LEAST_COST),
                     true => skipped += 1,
                     false => {}
                 }
@@ -456,6 +467,20 @@ mod tests {
                 assert!(out.ends_with(&expected) && out.len() <= expected.len() + 10, "{level} {len}: {used}");
             }
         }
+    }
+
+    /// Each begins anew, with tables to build: so a hundred thousand of them take as long as their number says, not their bytes.
+    #[test]
+    fn a_run_compresses_so_many_short_messages() {
+        let rules = Compression { threshold_bytes: 0, level: 3 };
+        let (mut budget, mut frames, mut out) = (Budget::FULL, Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            codec::data_frame(&mut frames, Opcode::Text, b"aaaaaaaaaaaaaaaaaaaa");
+        }
+        assert!(budget.has_room_for(0));
+        let pressed = Deflater::default().push_frames(window(15), &rules, &mut budget, &frames, &mut out);
+        assert_eq!((pressed.messages, pressed.skipped), (2048, 10_000 - 2048));
+        assert!(!budget.has_room_for(0));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Charge, Overflow, Passing, QueuePlace, RateKey, RateState, Receipt, longest_wait};
+use super::{Charge, Overflow, Passing, QueuePlace, RateKey, RateState, Receipt, earlier, longest_wait};
 use crate::bucket::{Bucket, Rate};
 use crate::config::RateRules;
 use crate::lock::lock;
@@ -242,7 +242,7 @@ impl RateState {
     }
 
     /// The buckets with what waits in them.
-    fn with_waiting(&self, rules: &RateRules, now: Moment) -> Self {
+    pub(super) fn with_waiting(&self, rules: &RateRules, now: Moment) -> Self {
         let (units, bytes) =
             self.shared.as_ref().map_or((0.0, 0.0), |shared| (shared.messages.waiting, shared.bytes.waiting));
         let after = |bucket: &Bucket, nanos: u64| {
@@ -397,6 +397,18 @@ impl RateState {
         }
     }
 
+    /// The bytes of a message that never passes were worked on all the same: it was inflated, read and kept. They are poured as of
+    /// when it came, no deeper than they might have been, as they are where nobody shares the key. Else whoever leaves before
+    /// his messages pass, or has them wait and be found invalid, would have had that for nothing, as often as he comes.
+    fn pour_in_vain(&mut self, unpoured: &Unpoured) {
+        let Some(rate) = &self.rates.1 else { return };
+        let (before, came) = (self.bytes.empty_at(), unpoured.came);
+        let answered = if unpoured.passes_then { 0 } else { ANSWER_MS * 1_000_000 };
+        let deepest = earlier(unpoured.latest, answered).after_nanos(rate.burst_nanos());
+        let after = before.max(came).after_nanos(rate.leak_nanos(unpoured.bytes)).min(deepest).max(before);
+        self.rise(self.messages.empty_at(), after, came);
+    }
+
     /// Nobody shares it, and nothing waits unpoured.
     fn forget_shared(&mut self) {
         self.shared.take_if(|shared| shared.user.is_none() && shared.waiting == 0);
@@ -458,6 +470,7 @@ impl Drop for QueuePlace {
         if let Some(unpoured) = self.unpoured.take() {
             let mut state = lock(&self.key.state);
             state.give_back(&unpoured);
+            state.pour_in_vain(&unpoured);
             state.forget_shared();
         }
     }

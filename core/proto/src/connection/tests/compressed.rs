@@ -5,7 +5,7 @@ use crate::codec::FrameFault;
 use crate::deflate::Agreed;
 
 /// Compressed by another deflate than ours (flate2's), with its tail left out.
-fn deflated(payload: &[u8]) -> Vec<u8> {
+pub(super) fn deflated(payload: &[u8]) -> Vec<u8> {
     use flate2::{Compress, Compression, FlushCompress};
     let mut compress = Compress::new(Compression::new(6), false);
     let mut out = Vec::with_capacity(payload.len() + payload.len() / 100 + 1000);
@@ -19,7 +19,7 @@ fn rig(more: &str) -> Rig {
     with_deflate(&policy(more), Some(Arc::default()))
 }
 
-fn with_deflate(policy: &Arc<Policy>, rate_key: Option<Arc<RateKey>>) -> Rig {
+pub(super) fn with_deflate(policy: &Arc<Policy>, rate_key: Option<Arc<RateKey>>) -> Rig {
     let mut rig = Rig::with(policy, None);
     let rate_key = policy.rate_limit.as_ref().and(rate_key);
     let deflate = Some(Agreed { server_window_bits: 15 });
