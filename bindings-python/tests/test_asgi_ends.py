@@ -318,3 +318,38 @@ def test_a_server_that_waits_for_a_client_which_does_not_read(run: Run, raises: 
         assert asyncio.all_tasks() == before
 
     run(main)
+
+
+def test_who_is_cancelled_leaves_no_word_of_the_core_behind(run: Run) -> None:
+    """A time-out around the application ends it, and the server's `send` would wait for that client for ever."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        guard = Guard(app, stated(max_message_bytes=1000, close_timeout_ms=100))
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        said.put_nowait({"type": "websocket.connect"})
+        said.put_nowait({"type": "websocket.receive", "text": "x" * 1001})
+        closing, given_up = asyncio.Event(), asyncio.Event()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.close":
+                closing.set()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    given_up.set()
+
+        scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"a"), (b"origin", ORIGIN.encode())]}
+        task = asyncio.ensure_future(guard(scope, said.get, send))
+        await asyncio.wait_for(closing.wait(), 10)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+        await asyncio.wait_for(given_up.wait(), 10)
+        await end(guard)
+
+    run(main)

@@ -197,6 +197,9 @@ class Guarded(Changing):
             for task in (pump, self._accepting):
                 if task is not None:
                     task.cancel()
+            if self._tasks:
+                # Of whoever was cancelled: what the core has said has its time as well, though nobody waits for it.
+                self.loop.call_later(self._core.close_timeout_s, self._unsay)
             self._leave()
             # granian ends a connection whose application has raised when nobody has these any more.
             self._receive = self._send = _nobody
@@ -209,6 +212,9 @@ class Guarded(Changing):
             await asyncio.wait(saying, timeout=until - self.loop.time())
             if self.loop.time() >= until:
                 break
+        self._unsay()
+
+    def _unsay(self) -> None:
         for task in self._tasks:
             task.cancel()
 
