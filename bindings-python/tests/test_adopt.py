@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +127,25 @@ def test_what_cannot_be_adopted(run: Run) -> None:
             wrapped = context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
             with client, wrapped, pytest.raises(TypeError, match="SSLSocket"):
                 server.adopt(wrapped)
+
+    run(main)
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_UNIX"])
+def test_a_socket_without_a_peer_is_not_taken(run: Run, tmp_path: Path, family: str) -> None:
+    if not hasattr(socket, family):
+        pytest.skip("there are no Unix sockets")
+
+    async def main() -> None:
+        async with server_of_echoes() as server:
+            unconnected = socket.socket(getattr(socket, family), socket.SOCK_STREAM)
+            listening = socket.socket(getattr(socket, family), socket.SOCK_STREAM)
+            listening.bind(("127.0.0.1", 0) if family == "AF_INET" else str(tmp_path / "socket"))
+            listening.listen()
+            for sock in (unconnected, listening):
+                with pytest.raises(wsguard.ConnectionClosed):
+                    server.adopt(sock)
+                assert sock.fileno() == -1
 
     run(main)
 

@@ -255,11 +255,12 @@ class Server(Operated):
             is_secure: ``True``: TLS was ended before it came here, so that it is not plain text; default ``False``.
 
         Raises:
-            ConnectionClosed: the peer has left.
+            ConnectionClosed: the peer has left, or there is none: the socket listens, or was not connected.
             InvalidArgument: the policy cannot be kept on such a connection: it asks for ``tls`` or a PROXY header, or
                 does not allow plain text on its address.
             TypeError: ``sock`` is a socket of TLS, or no stream of these families, or ``received`` is not bytes: then
                 ``sock`` stays the caller's.
+            ValueError: ``sock`` is closed, or was detached.
             UsageError: the server was not started (``not_started``), has stopped (``stopped``), or belongs to the
                 parent process (``forked``).
         """

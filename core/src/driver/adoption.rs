@@ -63,16 +63,17 @@ impl ServerHandle {
     ///
     /// [`Error::InvalidArgument`] where the policy cannot be kept on such a connection: it asks for `tls` or a PROXY
     /// header, or does not allow plain text on the connection's address; [`Error::ConnectionClosed`] where the peer has
-    /// left; [`Error::Stopped`].
+    /// left, or there is none; [`Error::Stopped`].
     pub fn adopt(&self, stream: TcpStream, adoption: impl Into<Adoption>) -> Result<(), Error> {
         let mut adoption = adoption.into();
         self.check_adoptable()?;
-        let own = stream.local_addr().map_err(|_| Error::ConnectionClosed)?;
-        let local = *adoption.local.get_or_insert(own);
-        let is_public = self.check_plain_text(adoption.is_secure, Some(local))?;
+        // First: the address of a socket without a peer says nothing.
         if adoption.peer.is_none() {
             adoption.peer = Some(stream.peer_addr().map_err(|_| Error::ConnectionClosed)?);
         }
+        let own = stream.local_addr().map_err(|_| Error::ConnectionClosed)?;
+        let local = *adoption.local.get_or_insert(own);
+        let is_public = self.check_plain_text(adoption.is_secure, Some(local))?;
         let place = balance::least_loaded(&self.state);
         let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Tcp(stream));
         taken.map_err(|_| Error::Stopped)
@@ -87,6 +88,8 @@ impl ServerHandle {
     pub fn adopt_unix(&self, stream: UnixStream, adoption: impl Into<Adoption>) -> Result<(), Error> {
         let adoption = adoption.into();
         self.check_adoptable()?;
+        // One that listens, or was never connected, would be kept until its handshake is too late.
+        stream.peer_addr().map_err(|_| Error::ConnectionClosed)?;
         let is_public = self.check_plain_text(adoption.is_secure, adoption.local)?;
         let place = balance::least_loaded(&self.state);
         let taken = self.take_over(place, adoption, is_public, UnregisteredSocket::Unix(stream));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use wsguard::binding::{Adoption, Code, Pipe, PipeId, Stats};
+use wsguard::binding::{Adoption, Code, Error, Pipe, PipeId, Stats};
 
 use super::*;
 
@@ -461,6 +461,19 @@ fn plain_text_on_a_public_address_is_refused_unless_it_is_secure() {
         let adopted = app.handle().adopt_pipe(adoption);
         assert_eq!(adopted.is_ok(), is_taken, "{peer:?} {local:?} {is_secure}");
         assert!(adopted.err().is_none_or(|error| error.to_string().contains("dangerously_allow_plaintext")));
+    }
+}
+
+#[test]
+fn a_socket_without_a_peer_is_not_adopted() {
+    let app = Application::start("");
+    let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    assert!(matches!(app.handle().adopt(unconnected.into(), Vec::new()), Err(Error::ConnectionClosed)));
+    #[cfg(unix)]
+    {
+        let unconnected = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let adopted = app.handle().adopt_unix(unconnected.into(), Adoption::default());
+        assert!(matches!(adopted, Err(Error::ConnectionClosed)));
     }
 }
 
