@@ -289,7 +289,8 @@ fn a_peer_that_leaves_meanwhile_is_told_of_and_gives_its_place_back() {
 #[test]
 fn a_peer_that_sent_much_before_it_left_holds_no_place_for_ever() {
     let mut app = with(Builder::new().consult_without_deadline(), TOKENS, "");
-    let early = vec![0; 100_000];
+    // More than is kept of it, and less than a kernel takes of one that is not read: its end would wait behind the rest.
+    let early = vec![0; 40_000];
     for (tag, leaves) in [(1, Pipe::end as fn(&Pipe)), (2, Pipe::abort)] {
         let pipe = app.knock(GOOD, tag);
         pipe.push(&early);
