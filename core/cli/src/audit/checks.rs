@@ -333,7 +333,7 @@ pub(crate) const CHECKS: &[Check] = &[
         why: "each fragment costs more memory and time than its six bytes, and a limit of size never counts empty ones",
         asvs: &["15.2.2"],
         topic: Topic::Fragments,
-        budget: cost(1, 160, 10),
+        budget: cost(1, 160, 20),
         waits: false,
         run: limits::fragments,
     },
