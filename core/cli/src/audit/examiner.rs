@@ -14,7 +14,7 @@ use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
 use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
-use super::seen::{Content, End};
+use super::seen::{Content, End, Seen};
 use super::target::Target;
 use super::text::Redactor;
 use super::tls::{self, CertificateFault};
@@ -240,8 +240,12 @@ impl Examiner {
     pub(crate) fn enter_to_stay(&self, ask: &Ask) -> Entry<'_> {
         let mut entry = self.enter(ask);
         if let Entry::In(visit) = &mut entry {
+            let left = |seen: &Seen| self.target.engine_io && seen.has_left_socket_io();
             // Who is sent as much as that is in; more of it would be the bytes of the plan.
-            visit.wait(SETTLED, |seen| seen.messages >= 8);
+            visit.wait(SETTLED, |seen| seen.messages >= 8 || left(seen));
+            if left(&visit.seen) {
+                return Entry::Late("101, an answered ping, then disconnected by Socket.IO".to_owned());
+            }
             if visit.seen.is_thrown_out() {
                 let how = visit.seen.ending().unwrap_or_default();
                 return Entry::Late(format!("101, an answered ping, then {how}"));

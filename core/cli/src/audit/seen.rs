@@ -57,6 +57,11 @@ impl Seen {
         is_ended && !self.may_be_a_heartbeat()
     }
 
+    /// Whether the server took a client of Socket.IO out of its namespace: the connection below may stay.
+    pub(crate) fn has_left_socket_io(&self) -> bool {
+        self.texts.iter().any(|text| text.starts_with("41"))
+    }
+
     /// Whether the last pong answers this ping.
     pub(crate) fn answered(&self, tag: &str) -> bool {
         self.last_pong == tag.as_bytes()

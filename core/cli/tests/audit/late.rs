@@ -129,3 +129,30 @@ fn who_compares_hosts_alone_is_found_out() {
         report(&[&url, "--only", "origin-lookalike", "--origin", "https://app.example", "--rate", "50"]);
     assert_eq!((code, word(&report, "origin-lookalike")), (1, "low"), "{report}");
 }
+
+/// `socket.disconnect()` of Socket.IO leaves the connection open, and its pings answered.
+fn disconnects(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        let answer = match first {
+            0x81 if payload.starts_with(b"40") => b"\x81\x0b40{\"sid\":1}".to_vec(),
+            0x89 => [&[0x8a, payload.len() as u8][..], &payload].concat(),
+            _ => continue,
+        };
+        let knows = payload.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+        let answer = if first == 0x81 && !knows { [&answer[..], b"\x81\x0241"].concat() } else { answer };
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn who_is_disconnected_by_socket_io_was_not_let_in() {
+    let url = format!("{}socket.io/", serve(disconnects));
+    let arguments = [&url, "--token", "env:AUDIT_TOKEN", "--token-source", "socket.io:token", "--rate", "50"];
+    let (_, report) = report(&[&arguments[..], &["--only", "credential-needed"]].concat());
+    assert_eq!(word(&report, "credential-needed"), "low", "{report}");
+}
