@@ -142,6 +142,19 @@ fn what_is_no_file_is_not_waited_for() {
     }
 }
 
+/// As `<(…)` of a shell: what was read once is gone.
+#[test]
+fn a_certificate_that_comes_by_a_pipe_is_read_once() {
+    let scratch = Scratch::new("certificate");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = rcgen::CertificateParams::new(vec!["app.example".to_owned()]).unwrap();
+    let certificate = names.self_signed(&key).unwrap().pem();
+    let tls = serde_json::json!({"cert": "/dev/stdin", "key": key.serialize_pem()});
+    let policy = serde_json::json!({"listen": "127.0.0.1:0", "origins": ["https://app.example"], "auth": "callback", "tls": tls});
+    let ran = run_with(&["check", &scratch.file("policy.json", policy.to_string())], certificate.as_bytes());
+    assert!(ran.code != Some(2) && ran.out.contains("names itself as its issuer"), "{ran:?}");
+}
+
 #[test]
 fn a_reader_that_has_left_is_no_fault() {
     let mut child =

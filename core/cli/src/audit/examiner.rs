@@ -14,13 +14,16 @@ use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
 use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
-use super::seen::{Content, End};
+use super::seen::{Content, End, Seen};
 use super::target::Target;
 use super::text::Redactor;
 use super::tls::{self, CertificateFault};
 use super::visit::{Control, Visit};
 use crate::reach;
 use crate::wire::{Got, Wire};
+
+/// How long a server that was let answer a ping gets to throw one out: a look at a database or two.
+pub(crate) const SETTLED: Duration = Duration::from_millis(1500);
 
 /// What became of an opening handshake.
 pub(crate) enum Opening<'e> {
@@ -230,6 +233,25 @@ impl Examiner {
             Opening::Silent => Entry::Unclear("no answer in time".to_owned()),
             Opening::Unreachable(why) => Entry::Unclear(why.to_string()),
         }
+    }
+
+    /// The same, and time for the server to throw one out again: many look at origin and credential only after the 101, and their
+    /// library answers pings meanwhile.
+    pub(crate) fn enter_to_stay(&self, ask: &Ask) -> Entry<'_> {
+        let mut entry = self.enter(ask);
+        if let Entry::In(visit) = &mut entry {
+            let left = |seen: &Seen| self.target.engine_io && seen.has_left_socket_io();
+            // Who is sent as much as that is in; more of it would be the bytes of the plan.
+            visit.wait(SETTLED, |seen| seen.messages >= 8 || left(seen));
+            if left(&visit.seen) {
+                return Entry::Late("101, an answered ping, then disconnected by Socket.IO".to_owned());
+            }
+            if visit.seen.is_thrown_out() {
+                let how = visit.seen.ending().unwrap_or_default();
+                return Entry::Late(format!("101, an answered ping, then {how}"));
+            }
+        }
+        entry
     }
 
     /// The way in, for a check that compares with it.

@@ -51,6 +51,17 @@ impl Seen {
         self.close.is_some() || self.end.is_some()
     }
 
+    /// Whether the server ended it of its own will, and not for want of an answer to its ping.
+    pub(crate) fn is_thrown_out(&self) -> bool {
+        let is_ended = self.close.is_some() || matches!(self.end, Some(End::Closed | End::Reset | End::Alert(_)));
+        is_ended && !self.may_be_a_heartbeat()
+    }
+
+    /// Whether the server took a client of Socket.IO out of its namespace: the connection below may stay.
+    pub(crate) fn has_left_socket_io(&self) -> bool {
+        self.texts.iter().any(|text| text.starts_with("41"))
+    }
+
     /// Whether the last pong answers this ping.
     pub(crate) fn answered(&self, tag: &str) -> bool {
         self.last_pong == tag.as_bytes()

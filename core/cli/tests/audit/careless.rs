@@ -39,7 +39,7 @@ pub(crate) fn upgrade(stream: &mut TcpStream) -> Option<()> {
 }
 
 /// A frame as it comes: its first byte and its payload. Neither the mask nor any bit is looked at.
-fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub(crate) fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut start = [0; 2];
     stream.read_exact(&mut start).ok()?;
     let mut len = u64::from(start[1] & 0x7f);

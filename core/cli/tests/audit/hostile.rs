@@ -172,7 +172,7 @@ fn it_dies_in_the_middle() {
             return;
         }
         if control(&mut stream).is_some() {
-            thread::sleep(Duration::from_secs(1));
+            let _ = stream.read_to_end(&mut Vec::new());
         }
     });
     let checks = ["--only", "origin-foreign,utf8,alive", "--timeout", "1", "--rate", "50"];
@@ -223,6 +223,7 @@ fn a_proxy_speaks_for_it() {
             answer(stream, b"HTTP/1.1 502 Bad Gateway\r\nRetry-After: 1\r\n\r\n");
         } else if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
             let _ = control(&mut stream);
+            let _ = stream.read_to_end(&mut Vec::new());
         }
     });
     let (code, report) =

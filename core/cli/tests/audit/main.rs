@@ -6,6 +6,7 @@
 mod between;
 mod careless;
 mod hostile;
+mod late;
 mod own;
 mod refused;
 

@@ -44,7 +44,7 @@ impl CertificateFacts {
 /// # Errors
 /// [`Error::Tls`], as a start would say it.
 pub fn examine_tls(options: &TlsOptions) -> Result<CertificateFacts, Error> {
-    super::build(options).and_then(|_| super::first_certificate(options)).map(CertificateFacts::of).map_err(Error::Tls)
+    super::build(options).map(|(_, own)| CertificateFacts::of(own)).map_err(Error::Tls)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl ServerTls {
 /// Builds what the acceptor uses. Paths are read each time, so that a reload sees new files. What is odd about it is
 /// [said](ServerTls::warn) by the caller.
 pub(super) fn load(options: &TlsOptions) -> Result<Arc<ServerTls>, Error> {
-    build(options).map(Arc::new).map_err(Error::Tls)
+    build(options).map(|(tls, _)| Arc::new(tls)).map_err(Error::Tls)
 }
 
 #[cfg(test)]
@@ -57,12 +57,14 @@ pub(super) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, E
     load(options).inspect(|tls| tls.warn()).map(|tls| Arc::clone(&tls.config))
 }
 
-/// What the libraries say of an error is not passed on: some of it repeats a key.
-fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
+/// That, and the server's own certificate: each file is read once, since a pipe is empty the second time. What the libraries say of
+/// an error is not passed on: some of it repeats a key.
+fn build(options: &TlsOptions) -> Result<(ServerTls, CertificateDer<'static>), ConfigError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut warnings = Vec::new();
     let certificates = certificates("tls.cert", &options.cert, &mut warnings)?;
-    let expires_at = certificates.first().and_then(|certificate| der::expires_at(certificate));
+    let own = certificates.first().cloned();
+    let own = own.ok_or_else(|| ConfigError::invalid("tls.cert", "holds no PEM certificate"))?;
     let key = private_key(&options.key, &provider)?;
     let versions: &[&rustls::SupportedProtocolVersion] = match options.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -84,7 +86,7 @@ fn build(options: &TlsOptions) -> Result<ServerTls, ConfigError> {
     })?;
     config.cert_resolver = Arc::new(NotesServerName(Arc::clone(&config.cert_resolver)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(ServerTls { config: Arc::new(config), expires_at, warnings })
+    Ok((ServerTls { config: Arc::new(config), expires_at: der::expires_at(&own), warnings }, own))
 }
 
 fn client_verifier(
@@ -137,12 +139,6 @@ fn certificates(
         }
     }
     Ok(found.into_iter().map(CertificateDer::from).collect())
-}
-
-/// The server's own certificate.
-fn first_certificate(options: &TlsOptions) -> Result<CertificateDer<'static>, ConfigError> {
-    let mut found = certificates("tls.cert", &options.cert, &mut Vec::new())?.into_iter();
-    found.next().ok_or_else(|| ConfigError::invalid("tls.cert", "holds no PEM certificate"))
 }
 
 /// The first private key of a PEM text.

@@ -24,26 +24,53 @@ fn by_ambience(examiner: &Examiner) -> Severity {
     if examiner.access.is_ambient() { Severity::High } else { Severity::Medium }
 }
 
-fn with_origin(examiner: &Examiner, origin: &str) -> Ruled {
+fn with_origin(examiner: &Examiner, origin: &str, severity: Severity) -> Ruled {
     let ask = examiner.way()?.with_origin(Some(origin));
-    Ok(refused(examiner.enter(&ask), by_ambience(examiner), &format!("Origin: {origin}")))
+    Ok(refused(examiner.enter_to_stay(&ask), severity, &format!("Origin: {origin}")))
 }
 
 pub(crate) fn origin_foreign(examiner: &Examiner) -> Ruled {
-    let ruling = examiner.confirmed(with_origin(examiner, &format!("https://{FOREIGN}"))?)?;
+    let ruling = examiner.confirmed(with_origin(examiner, &format!("https://{FOREIGN}"), by_ambience(examiner))?)?;
     // Who is thrown out after the 101 was recognised: a lookalike may not be.
     let _ = examiner.any_origin.set(matches!(ruling.verdict, Verdict::Finding(severity) if severity > Severity::Low));
     Ok(ruling)
 }
 
 pub(crate) fn origin_null(examiner: &Examiner) -> Ruled {
-    examiner.confirmed(with_origin(examiner, "null")?)
+    examiner.confirmed(with_origin(examiner, "null", by_ambience(examiner))?)
+}
+
+fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// Origins of the same host that only a comparison of hosts alone takes for the allowed one: other servers of that machine, and
+/// whoever stands on the way to it.
+fn neighbours(allowed: &str) -> Vec<String> {
+    let Some((scheme, authority)) = allowed.split_once("://") else { return Vec::new() };
+    let other = match scheme {
+        "https" => "http",
+        "http" => "https",
+        _ => return Vec::new(),
+    };
+    let (host, port) = host_and_port(authority);
+    // One digit more is the same by its beginning, too.
+    let longer = port.map(|port| format!("{port}1")).filter(|port| port.parse::<u16>().is_ok());
+    let elsewhere = longer.as_deref().unwrap_or(if port == Some("8444") { "8445" } else { "8444" });
+    vec![format!("{other}://{authority}"), format!("{scheme}://{host}:{elsewhere}")]
 }
 
 /// Origins that only a comparison by parts of text takes for the allowed one.
 fn lookalikes(allowed: &str) -> Vec<String> {
     let Some((scheme, authority)) = allowed.split_once("://") else { return Vec::new() };
-    let host = authority.split(':').next().unwrap_or(authority);
+    // Nobody has a name with an address of IPv6 in it.
+    if authority.starts_with('[') {
+        return Vec::new();
+    }
+    let (host, _) = host_and_port(authority);
     // In a regular expression a dot stands for any letter: `app.example.com` is `appxexample.com` as well, which may be had.
     let is_name = host.contains(|letter: char| letter.is_ascii_alphabetic());
     let dot = authority.split_once('.').filter(|(_, domain)| is_name && domain.contains('.'));
@@ -67,13 +94,17 @@ pub(crate) fn origin_lookalike(examiner: &Examiner) -> Ruled {
     if examiner.any_origin.get() == Some(&true) {
         return Ok(Ruling::skipped("any origin is let in (origin-foreign), so these are too"));
     }
-    let rulings = lookalikes(&allowed).into_iter().map(|origin| with_origin(examiner, &origin));
-    examiner.confirmed(Ruling::worst(&rulings.collect::<Result<Vec<_>, _>>()?))
+    let severity = by_ambience(examiner);
+    let of_others = lookalikes(&allowed).into_iter().map(|origin| (origin, severity));
+    let all = of_others.chain(neighbours(&allowed).into_iter().map(|origin| (origin, Severity::Low)));
+    let rulings =
+        all.map(|(origin, severity)| with_origin(examiner, &origin, severity)).collect::<Result<Vec<_>, _>>()?;
+    examiner.confirmed(Ruling::worst(&rulings))
 }
 
 pub(crate) fn origin_missing(examiner: &Examiner) -> Ruled {
     let ask = examiner.way()?.with_origin(None);
-    examiner.confirmed(refused(examiner.enter(&ask), Severity::Low, "no Origin"))
+    examiner.confirmed(refused(examiner.enter_to_stay(&ask), Severity::Low, "no Origin"))
 }
 
 /// A page whose name was pointed at this machine sends its own name as `Host` and in `Origin`: a server that compares the two with
@@ -87,12 +118,12 @@ pub(crate) fn host_foreign(examiner: &Examiner) -> Ruled {
     let scheme = if examiner.target.at.is_tls { "https" } else { "http" };
     let own = format!("{scheme}://{FOREIGN}:{}", examiner.target.at.port);
     let rebound = refused(
-        examiner.enter(&host(Some(&own))),
+        examiner.enter_to_stay(&host(Some(&own))),
         Severity::Medium,
         &format!("Host: {FOREIGN} with the Origin of the same name"),
     );
     let alone = refused(
-        examiner.enter(&host(way.origin.as_deref())),
+        examiner.enter_to_stay(&host(way.origin.as_deref())),
         Severity::Low,
         &format!("Host: {FOREIGN} with an allowed Origin"),
     );
@@ -103,11 +134,11 @@ pub(crate) fn credential_needed(examiner: &Examiner) -> Ruled {
     let sent = "an opening handshake without a credential";
     match (&examiner.way_in, examiner.access.is_empty()) {
         (Ok(way), false) => {
-            let entry = examiner.enter(&way.with_access(Access::default()));
+            let entry = examiner.enter_to_stay(&way.with_access(Access::default()));
             examiner.confirmed(refused(entry, Severity::High, sent))
         }
         (Ok(way), true) => without_query(examiner, way),
-        (Err(why), given) => match examiner.enter(&examiner.first_try.with_access(Access::default())) {
+        (Err(why), given) => match examiner.enter_to_stay(&examiner.first_try.with_access(Access::default())) {
             Entry::Refused(Some(401), how) => Ok(Ruling::passed(sent, how)),
             Entry::Late(how) if given => Ok(refused(Entry::Late(how), Severity::Low, sent)),
             _ => Err(Ruling::unknown(sent, format!("there is no way in to compare with: {why}"))),
@@ -123,7 +154,7 @@ fn without_query(examiner: &Examiner, way: &Ask) -> Ruled {
         return Ok(Ruling::finding(Severity::Medium, "an opening handshake without a credential", came));
     }
     let sent = "an opening handshake without the URL's query";
-    Ok(match examiner.enter(&bare) {
+    Ok(match examiner.enter_to_stay(&bare) {
         Entry::In(_) => Ruling::finding(Severity::Medium, sent, "101, and a ping was answered: anybody is let in"),
         Entry::Late(how) | Entry::Refused(_, how) | Entry::Unclear(how) => {
             Ruling::unknown(sent, format!("{how}; if a credential stands in the query, give it with --query"))
@@ -137,8 +168,9 @@ pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
     }
     let way = examiner.way()?;
     let tries = examiner.access.wrong();
-    let rulings =
-        tries.into_iter().map(|(what, access)| refused(examiner.enter(&way.with_access(access)), Severity::High, what));
+    let rulings = tries
+        .into_iter()
+        .map(|(what, access)| refused(examiner.enter_to_stay(&way.with_access(access)), Severity::High, what));
     examiner.confirmed(Ruling::worst(&rulings.collect::<Vec<_>>()))
 }
 
@@ -168,10 +200,19 @@ mod tests {
                 "https://appxexample.com:8443",
             ]
         );
-        assert!(lookalikes("null").is_empty());
+        assert!(lookalikes("null").is_empty() && lookalikes("http://[::1]:3000").is_empty());
         for short in ["http://127.0.0.1:80", "http://localhost", "https://app.example"] {
             assert_eq!(lookalikes(short).len(), 3, "{short}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_of_the_same_host() {
+        assert_eq!(neighbours("https://app.example"), ["http://app.example", "https://app.example:8444"]);
+        assert_eq!(neighbours("https://app.example:8444"), ["http://app.example:8444", "https://app.example:8445"]);
+        assert_eq!(neighbours("http://[::1]:3000"), ["https://[::1]:3000", "http://[::1]:30001"]);
+        assert_eq!(neighbours("http://[::1]"), ["https://[::1]", "http://[::1]:8444"]);
+        assert!(neighbours("null").is_empty() && neighbours("capacitor://localhost").is_empty());
     }
 
     #[test]

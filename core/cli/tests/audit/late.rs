@@ -1,0 +1,158 @@
+//! Servers whose library answers pings before the application has made up its mind: what ends the connection soon after counts.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::careless::{frame, head, serve, upgrade};
+use super::{TOKEN, audit, report, word};
+
+/// Answers the first ping, and then closes with this code.
+fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
+    loop {
+        let (first, payload) = frame(stream)?;
+        if first == 0x89 {
+            stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).ok()?;
+            // After the answer was read, so that it does not come together with the end.
+            thread::sleep(Duration::from_millis(200));
+            return stream.write_all(&[&[0x88, 2][..], &code.to_be_bytes()].concat()).ok();
+        }
+    }
+}
+
+/// Answers pings until the client leaves.
+fn answer_pings(mut stream: TcpStream) {
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Looks at origin and credential after the 101, and after its first pong.
+fn looks_late(mut stream: TcpStream) {
+    let Some(head) = head(&mut stream).filter(|_| upgrade(&mut stream).is_some()) else { return };
+    if !head.contains("Origin: https://app.example\r\n") || !head.contains(TOKEN) {
+        thrown_out(&mut stream, 1008);
+        return;
+    }
+    answer_pings(stream);
+}
+
+#[test]
+fn who_is_thrown_out_after_a_pong_was_not_let_in() {
+    let url = serve(looks_late);
+    let checks =
+        ["origin-foreign", "origin-null", "origin-missing", "host-foreign", "credential-needed", "credential-wrong"];
+    let only = checks.join(",");
+    let arguments =
+        [&url, "--origin", "https://app.example", "--cookie", "sid=env:AUDIT_TOKEN", "--only", &only, "--rate", "50"];
+    let (_, report) = report(&arguments);
+    for check in checks {
+        assert_eq!(word(&report, check), "low", "{check}: {report}");
+    }
+}
+
+/// Without the credential, every probe would look refused.
+#[test]
+fn who_is_thrown_out_after_a_pong_has_no_way_in() {
+    let url = serve(looks_late);
+    let output = audit(&[&url, "--only", "origin-foreign,ping-rate", "--rate", "50"]);
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.code() == Some(2) && errors.contains("no way in"), "{out}{errors}");
+}
+
+/// Counts fragments where it puts messages together: its pong comes first.
+fn counts_late(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x01 {
+            let _ = thrown_out(&mut stream, 1009);
+            return;
+        }
+        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_fragments_may_come_after_the_pong() {
+    let url = serve(counts_late);
+    let (code, report) = report(&[&url, "--only", "fragments", "--rate", "50"]);
+    assert_eq!((code, word(&report, "fragments")), (0, "passed"), "{report}");
+}
+
+/// Lets twenty stay, and closes the others after their 101.
+fn counts_connections(mut stream: TcpStream) {
+    static OPEN: AtomicU32 = AtomicU32::new(0);
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    if OPEN.fetch_add(1, Ordering::Relaxed) >= 20 {
+        let _ = stream.write_all(&[0x88, 2, 0x03, 0xf5]);
+        return;
+    }
+    answer_pings(stream);
+}
+
+#[test]
+fn a_limit_of_connections_may_come_after_the_101() {
+    let url = serve(counts_connections);
+    let (code, report) = report(&[&url, "--only", "connection-burst", "--rate", "50"]);
+    assert_eq!((code, word(&report, "connection-burst")), (0, "passed"), "{report}");
+}
+
+/// Compares the hosts of origins alone.
+fn looks_at_hosts(mut stream: TcpStream) {
+    let Some(head) = head(&mut stream) else { return };
+    let origin = head.lines().find_map(|line| line.strip_prefix("Origin: ")).unwrap_or_default();
+    let host = origin.split("://").nth(1).unwrap_or_default().split(':').next();
+    if host != Some("app.example") {
+        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+        return;
+    }
+    if upgrade(&mut stream).is_none() {
+        return;
+    }
+    answer_pings(stream);
+}
+
+#[test]
+fn who_compares_hosts_alone_is_found_out() {
+    let url = serve(looks_at_hosts);
+    let (code, report) =
+        report(&[&url, "--only", "origin-lookalike", "--origin", "https://app.example", "--rate", "50"]);
+    assert_eq!((code, word(&report, "origin-lookalike")), (1, "low"), "{report}");
+}
+
+/// `socket.disconnect()` of Socket.IO leaves the connection open, and its pings answered.
+fn disconnects(mut stream: TcpStream) {
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        let answer = match first {
+            0x81 if payload.starts_with(b"40") => b"\x81\x0b40{\"sid\":1}".to_vec(),
+            0x89 => [&[0x8a, payload.len() as u8][..], &payload].concat(),
+            _ => continue,
+        };
+        let knows = payload.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+        let answer = if first == 0x81 && !knows { [&answer[..], b"\x81\x0241"].concat() } else { answer };
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn who_is_disconnected_by_socket_io_was_not_let_in() {
+    let url = format!("{}socket.io/", serve(disconnects));
+    let arguments = [&url, "--token", "env:AUDIT_TOKEN", "--token-source", "socket.io:token", "--rate", "50"];
+    let (_, report) = report(&[&arguments[..], &["--only", "credential-needed"]].concat());
+    assert_eq!(word(&report, "credential-needed"), "low", "{report}");
+}
