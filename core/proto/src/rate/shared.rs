@@ -176,6 +176,8 @@ pub(super) struct Unpoured {
     passes_then: bool,
     units: f64,
     bytes: f64,
+    /// The time that a full bucket of bytes takes to leak by the rules that it came by: routes may differ in that.
+    byte_burst: u64,
     /// Bytes of it that were poured as they came, and how often the bucket had drained by then.
     kept: (f64, u32),
 }
@@ -328,7 +330,9 @@ impl RateKey {
             self.waiting.fetch_add(1, Ordering::AcqRel);
         }
         let latest = longest_wait(rules, now).after_millis(ANSWER_MS);
-        let unpoured = Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes, kept };
+        let byte_burst = rules.bytes.as_ref().map_or(0, Rate::burst_nanos);
+        let unpoured =
+            Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes, byte_burst, kept };
         let place =
             QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
         let at = if waits_for_rate { poured.at } else { now.after_millis(RETRY_MS) };
@@ -443,7 +447,7 @@ impl RateState {
         let Some(rate) = &self.rates.1 else { return };
         let (before, came) = (self.bytes.empty_at(), unpoured.came);
         let answered = if unpoured.passes_then { 0 } else { ANSWER_MS * 1_000_000 };
-        let deepest = earlier(unpoured.latest, answered).after_nanos(rate.burst_nanos());
+        let deepest = earlier(unpoured.latest, answered).after_nanos(unpoured.byte_burst);
         let after = before.max(came).after_nanos(rate.leak_nanos(unpoured.bytes)).min(deepest).max(before);
         self.rise(self.messages.empty_at(), after, came);
     }
