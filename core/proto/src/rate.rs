@@ -274,9 +274,19 @@ fn earlier(moment: Moment, nanos: u64) -> Moment {
 }
 
 impl RateKey {
-    /// From now on what is in the buckets leaks by these rules, whenever the next message comes.
-    pub(crate) fn leak_by(&self, rules: &RateRules, now: Moment) {
-        drop(self.state(rules, now));
+    /// From now on what is in the buckets leaks by these rules, whenever the next message comes, and where they hold less than by the
+    /// rules `before` it is no more than they hold.
+    pub(crate) fn change_rules(&self, before: Option<&RateRules>, rules: &RateRules, now: Moment) {
+        let mut state = self.state(rules, now);
+        let Some(before) = before else { return };
+        if before.messages.burst() > rules.messages.burst() {
+            state.messages = restated(state.messages, &rules.messages, &rules.messages, now);
+        }
+        if let (Some(before), Some(rate)) = (&before.bytes, &rules.bytes)
+            && before.burst() > rate.burst()
+        {
+            state.bytes = restated(state.bytes, rate, rate, now);
+        }
     }
 
     /// By which rules it will be drawn on, before the first message comes: what other nodes are told of it is reckoned by them.

@@ -199,7 +199,7 @@ impl Connection {
         if let (Some(key), Some(rules)) = (&self.rate_key, &after.rate_limit) {
             match &key_before {
                 Some(before) if !Arc::ptr_eq(before, key) => key.take_over(before, rules, now),
-                _ => key.leak_by(rules, now),
+                _ => key.change_rules(before.rate_limit.as_ref(), rules, now),
             }
         }
         if before.ping_interval_ms != after.ping_interval_ms {

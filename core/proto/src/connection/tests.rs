@@ -13,6 +13,7 @@ mod inflated;
 mod permitted;
 mod pings;
 mod reloaded;
+mod several;
 mod shared_bucket;
 
 /// What the application was given, as text.

@@ -120,6 +120,10 @@ pub(super) struct Shared {
     bytes: Account,
     /// Messages that wait and have not been poured.
     waiting: u32,
+    /// Payload bytes of these that were poured as they came and are in the bucket still: it has never held less since.
+    kept_bytes: f64,
+    /// How often it has.
+    times_drained: u32,
 }
 
 impl Shared {
@@ -172,6 +176,10 @@ pub(super) struct Unpoured {
     passes_then: bool,
     units: f64,
     bytes: f64,
+    /// The time that a full bucket of bytes takes to leak by the rules that it came by: routes may differ in that.
+    byte_burst: u64,
+    /// Bytes of it that were poured as they came, and how often the bucket had drained by then.
+    kept: (f64, u32),
 }
 
 /// Why a message that waits does not pass yet, or never does.
@@ -216,6 +224,7 @@ impl RateState {
     /// Pouring raises the buckets to this. What is shared has to be reported.
     pub(super) fn rise(&mut self, messages: Moment, bytes: Moment, now: Moment) {
         if self.shared.is_some() {
+            self.note_drained(now);
             let units = |rate: &Option<Rate>, before: Moment, after: Moment| {
                 let nanos = after.since_nanos(before.max(now)) as f64;
                 rate.as_ref().map_or(0.0, |rate| nanos * rate.per_second() / 1e9)
@@ -230,6 +239,30 @@ impl RateState {
         }
         self.messages = Bucket::emptying_at(messages);
         self.bytes = Bucket::emptying_at(bytes);
+    }
+
+    /// Where less is left in the bucket of bytes than is kept there for messages that wait, it was empty but for these: they have leaked.
+    fn note_drained(&mut self, now: Moment) {
+        let left = self.bytes.empty_at().since_nanos(now) as f64;
+        let per_second = self.rates.1.as_ref().map_or(0.0, Rate::per_second);
+        if let Some(shared) = &mut self.shared
+            && left * per_second / 1e9 + TOLERANCE < shared.kept_bytes
+        {
+            shared.kept_bytes = 0.0;
+            shared.times_drained = shared.times_drained.wrapping_add(1);
+        }
+    }
+
+    /// What was poured of a message as it came. While it waits the bucket leaks what was poured before, and not that, for as long as
+    /// there is any: without this whoever is held up by his rate would pay for it twice.
+    fn charged(&self, unpoured: &Unpoured, rules: &RateRules, now: Moment) -> Bucket {
+        let (bytes, times_drained) = unpoured.kept;
+        match (&self.shared, &rules.bytes) {
+            (Some(shared), Some(rate)) if shared.times_drained == times_drained => {
+                Bucket::emptying_at(now.after_nanos(rate.leak_nanos(bytes)))
+            }
+            _ => unpoured.charge.charged,
+        }
     }
 
     /// What a message would cost of each bucket now.
@@ -266,6 +299,7 @@ impl RateKey {
         charge: &Charge,
         now: Moment,
     ) -> Result<(Passing, Receipt), Overflow> {
+        state.note_drained(now);
         let (units, bytes) = RateState::costs(rules, charge, now);
         let alone = Charge { not_before: Moment::START, ..*charge };
         let poured = state.with_waiting(rules, now).try_message(rules, &alone, now);
@@ -288,12 +322,17 @@ impl RateKey {
         shared.waiting += 1;
         shared.messages.waiting += units;
         shared.bytes.waiting += bytes;
+        let is_kept = rules.bytes.is_some() && charge.charged.empty_at() > now;
+        let kept = (if is_kept { (charge.bytes as f64 - bytes).max(0.0) } else { 0.0 }, shared.times_drained);
+        shared.kept_bytes += kept.0;
         drop(state);
         if waits_for_rate {
             self.waiting.fetch_add(1, Ordering::AcqRel);
         }
         let latest = longest_wait(rules, now).after_millis(ANSWER_MS);
-        let unpoured = Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes };
+        let byte_burst = rules.bytes.as_ref().map_or(0, Rate::burst_nanos);
+        let unpoured =
+            Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes, byte_burst, kept };
         let place =
             QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
         let at = if waits_for_rate { poured.at } else { now.after_millis(RETRY_MS) };
@@ -363,6 +402,7 @@ impl RateKey {
         let least = |bucket: &Bucket| if acknowledges { Moment::START } else { bucket.empty_at() };
         state.messages = Bucket::emptying_at(messages.max(least(&state.messages)));
         state.bytes = Bucket::emptying_at(bytes.max(least(&state.bytes)));
+        state.note_drained(now);
     }
 
     /// What was on its way is to be reported again.
@@ -392,6 +432,9 @@ impl RateState {
         let Some(shared) = &mut self.shared else { return };
         shared.waiting = shared.waiting.saturating_sub(1);
         let is_last = shared.waiting == 0;
+        if unpoured.kept.1 == shared.times_drained {
+            shared.kept_bytes = if is_last { 0.0 } else { (shared.kept_bytes - unpoured.kept.0).max(0.0) };
+        }
         for (account, amount) in [(&mut shared.messages, unpoured.units), (&mut shared.bytes, unpoured.bytes)] {
             account.waiting = if is_last { 0.0 } else { (account.waiting - amount).max(0.0) };
         }
@@ -404,7 +447,7 @@ impl RateState {
         let Some(rate) = &self.rates.1 else { return };
         let (before, came) = (self.bytes.empty_at(), unpoured.came);
         let answered = if unpoured.passes_then { 0 } else { ANSWER_MS * 1_000_000 };
-        let deepest = earlier(unpoured.latest, answered).after_nanos(rate.burst_nanos());
+        let deepest = earlier(unpoured.latest, answered).after_nanos(unpoured.byte_burst);
         let after = before.max(came).after_nanos(rate.leak_nanos(unpoured.bytes)).min(deepest).max(before);
         self.rise(self.messages.empty_at(), after, came);
     }
@@ -424,9 +467,9 @@ impl QueuePlace {
         let (Some(unpoured), Some(rules)) = (&self.unpoured, rules) else { return Ok(()) };
         let mut state = self.key.state(rules, now);
         // What costs more than the bucket holds passes when it is empty.
-        let Charge { cost, bytes, charged, .. } = unpoured.charge;
-        let (most, full) = (rules.messages.burst(), Charge { held: 0, ..unpoured.charge });
-        let poured = state.try_message(rules, &Charge { cost: cost.min(most), bytes, charged, ..full }, now);
+        state.note_drained(now);
+        let full = Charge { held: 0, charged: state.charged(unpoured, rules, now), ..unpoured.charge };
+        let poured = state.try_message(rules, &Charge { cost: full.cost.min(rules.messages.burst()), ..full }, now);
         let (units, bytes) = RateState::costs(rules, &full, now);
         if !(unpoured.passes_then && unpoured.latest <= now) {
             if poured.at > unpoured.latest.max(now) {

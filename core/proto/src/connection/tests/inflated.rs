@@ -39,6 +39,36 @@ fn what_never_passes_was_inflated_all_the_same() {
     }
 }
 
+/// Routes share the buckets of a user, and one of them may let in longer messages than the one by which he came first; a reload may
+/// do the same. What waits for the cluster there and never passes is charged by what its own route has room for.
+#[test]
+fn what_never_passes_is_charged_by_the_rules_that_it_came_by() {
+    let of = |most: usize| {
+        policy(&format!(
+            r#", "protocol": "raw", "max_message_bytes": {most}, "ping_interval_ms": 0, "idle_timeout_ms": 0,
+            "rate_limit": {{"per_second": 100, "burst": 100, "queue": 100, "bytes_per_second": 1000}}"#
+        ))
+    };
+    let (short, long) = (of(1000), of(60_000));
+    let (limits, start) = (Arc::new(Limits::default()), Moment::from_millis(1000));
+    let mut seat = limits.enter_server(&short).unwrap();
+    seat.enter_user("alice", &short, start).unwrap();
+    limits.share("alice", true, start);
+    let key = seat.rate_key(short.rate_limit.as_ref().unwrap(), &short.scope, start);
+    // It is more than half of what may pass before the cluster has heard of it.
+    with_deflate(&long, key.clone()).input(&frame(0x82, &[b'a'; 10_000]));
+    let (mut inflated, mut passed, bytes) = (0, 0, frame(0xc2, &deflated("a".repeat(50_000).as_bytes())));
+    for _ in 0..50 {
+        let mut rig = with_deflate(&long, key.clone());
+        rig.pass(passed);
+        rig.turn(|conn, turn| conn.handle_input(&mut bytes.clone(), turn));
+        inflated += rig.deflate.bytes_inflated;
+        passed += 10;
+    }
+    assert!(inflated >= 50_000);
+    assert!(inflated <= 60_000 + 1000 + passed + 100, "{inflated} bytes in {passed} ms");
+}
+
 /// What happens to the connections of one user.
 #[derive(Clone, Debug)]
 enum Act {

@@ -234,3 +234,28 @@ fn pings_come_by_the_new_interval() {
     rig.pass(5000);
     assert_eq!(rig.out, [0x89, 0].repeat(3));
 }
+
+/// Whoever has used up a burst that is smaller from now on has used up the smaller one, and his next message waits. It was so
+/// only where the rate changed as well.
+#[test]
+fn a_smaller_burst_closes_nobody() {
+    let of = |burst: u32, per_second: u32, most: usize| {
+        policy(&format!(
+            r#", "protocol": "raw", "ping_interval_ms": 0, "idle_timeout_ms": 0, "max_message_bytes": {most}, "rate_limit":
+            {{"per_second": {per_second}, "burst": {burst}, "queue": 10, "bytes_per_second": 1000}}"#
+        ))
+    };
+    // The burst of bytes is as long as the longest message.
+    let before = of(100, 10, 20_000);
+    for after in [of(10, 10, 20_000), of(10, 11, 20_000), of(100, 10, 1000)] {
+        let mut rig = Rig::with(&before, Some(Arc::default()));
+        (0..90).for_each(|_| rig.input(&frame(0x82, &[b'x'; 200])));
+        change(&mut rig, &after);
+        rig.input(&frame(0x82, b"next"));
+        let is_byte_burst = after.max_message_bytes == 1000;
+        assert!(rig.conn.is_open(), "{:?}", rig.seen.details);
+        assert_eq!(rig.conn.delayed_messages(), 1, "no fresh burst");
+        rig.pass(if is_byte_burst { 10 } else { 200 });
+        assert_eq!(rig.seen.messages.last().map(String::as_str), Some("next"));
+    }
+}

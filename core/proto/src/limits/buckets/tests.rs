@@ -68,8 +68,23 @@ impl Node {
     }
 
     fn come(&mut self, rules: &RateRules, cost: f64, bytes: u64, now: Moment) -> Result<bool, Overflow> {
+        self.come_in_parts(rules, cost, (0, bytes), now)
+    }
+
+    /// Some of its bytes come before it is whole.
+    fn come_in_parts(
+        &mut self,
+        rules: &RateRules,
+        cost: f64,
+        (first, rest): (u64, u64),
+        now: Moment,
+    ) -> Result<bool, Overflow> {
         let not_before = if self.waiting.is_empty() { Moment::START } else { now.after_millis(1) };
-        let charge = Charge { cost, bytes, charged: Bucket::default(), not_before, held: 0 };
+        let (bytes, mut charged) = (first + rest, Bucket::default());
+        if first > 0 {
+            self.key.receive(rules, &mut charged, first, rest, now)?;
+        }
+        let charge = Charge { cost, bytes, charged, not_before, held: 0 };
         match self.key.admit(rules, &charge, now)?.0 {
             Passing::Now => Ok(true),
             Passing::At(at, place) => {
@@ -162,7 +177,8 @@ proptest! {
             }
             let cost = costs as f64 / 4.0;
             for _ in 0..count {
-                if all[node % nodes].come(&rules, cost, costs * 30, now) == Ok(true) {
+                let first = costs * 30 * u64::from(lost % 4) / 4;
+                if all[node % nodes].come_in_parts(&rules, cost, (first, costs * 30 - first), now) == Ok(true) {
                     note(now, cost, costs * 30);
                 }
             }
