@@ -25,7 +25,7 @@ mod tls;
 mod visit;
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use rustls::RootCertStore;
@@ -128,6 +128,7 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
         way_in: Err("it was not looked for".to_owned()),
         content: OnceLock::new(),
         any_origin: OnceLock::new(),
+        silence: Mutex::default(),
         target,
         addresses,
         tls,
