@@ -170,8 +170,10 @@ fn find_way_in(examiner: &mut Examiner, args: &Args) -> Result<(), Failure> {
             origin.map_or_else(|| "no Origin".to_owned(), |origin| format!("Origin {origin}"))
         ));
     }
-    // Whether anything is there at all.
-    if let Err(why) = examiner.dial(None) {
+    // Whether anything is there at all. Where no TLS of today is spoken, that is a finding.
+    if let Err(why) = examiner.dial(None)
+        && !probes::transport::has_only_old_tls(examiner)
+    {
         return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at)));
     }
     examiner.first_try = examiner.first_try.with_origin(args.checked_origin()?.or(Some(&own)));
