@@ -10,7 +10,7 @@ use super::careless::{frame, head, serve, upgrade};
 use super::{TOKEN, audit, report, word};
 
 /// Answers the first ping, and then closes with this code.
-fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
+pub(crate) fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
     loop {
         let (first, payload) = frame(stream)?;
         if first == 0x89 {
@@ -23,7 +23,7 @@ fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
 }
 
 /// Answers pings until the client leaves.
-fn answer_pings(mut stream: TcpStream) {
+pub(crate) fn answer_pings(mut stream: TcpStream) {
     while let Some((first, payload)) = frame(&mut stream) {
         if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
             return;
