@@ -51,11 +51,23 @@ impl Paint {
 /// # Errors
 /// It cannot be written, for another reason than that nobody reads it any more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = Patient(io::stdout().lock());
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Prints what is lost where nobody reads it, as a secret that was drawn is.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn deliver(text: &str) -> Result<(), Failure> {
+    write(text).map_err(|error| Failure::new(format!("standard output: {error}")))
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = Patient(io::stdout().lock());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// Prints a line on standard error; where nobody reads that there is nobody to tell.

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Scratch, run, run_with};
+use common::{Scratch, run, run_with, wsguard};
 use serde_json::{Value, json};
 
 const SECRET: &str = "kX2/9sLpQ0vTz7Wb/3cYhJ4mNdRf8AeGuVo1iSxPqKw";
@@ -166,4 +166,19 @@ fn a_token_that_its_policy_refuses_is_said_to_be_one() {
         assert!(made.code == Some(0) && !made.out.is_empty(), "{made:?}");
         assert!(made.err.contains("would not accept it: refused: ") && made.err.contains(words), "{made:?}");
     }
+}
+
+/// The digest alone would stand in a policy for a token that nobody has.
+#[cfg(unix)]
+#[test]
+fn a_token_that_nobody_reads_is_a_failure() {
+    let (ours, nobody) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(nobody);
+    let child = wsguard(&["token", "make", "--opaque"])
+        .stdout(std::os::fd::OwnedFd::from(ours))
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let output = child.unwrap().wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && !errors.contains("sha256"), "{errors}");
 }

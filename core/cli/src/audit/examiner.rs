@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{ServerName, UnixTime};
@@ -14,7 +14,7 @@ use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
 use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
-use super::seen::{Content, End, Seen};
+use super::seen::{Bait, Content, End, Seen, bait};
 use super::target::Target;
 use super::text::Redactor;
 use super::tls::{self, CertificateFault};
@@ -88,6 +88,14 @@ pub(crate) struct Examiner {
     pub(crate) first_try: Ask,
     pub(crate) content: OnceLock<(Content, u64)>,
     pub(crate) any_origin: OnceLock<bool>,
+    pub(crate) silence: Mutex<Silence>,
+}
+
+/// What is known of a connection that sends nothing: how long it was watched, and how it ended meanwhile.
+#[derive(Default)]
+pub(crate) struct Silence {
+    watched: Duration,
+    end: Option<String>,
 }
 
 impl Examiner {
@@ -288,6 +296,49 @@ impl Examiner {
         }
     }
 
+    /// What became of something wrong, with a ping behind it. An end that comes to the silent too says nothing of it.
+    pub(crate) fn judge(&self, visit: &Visit<'_>, tag: &str, content: &Content) -> Bait {
+        match bait(&visit.seen, tag, content) {
+            Bait::Refused(how) => match self.end_of_silence(visit) {
+                Some(end) => Bait::Unclear(format!("{how}, but so ends a connection that sends nothing ({end})")),
+                None => Bait::Refused(how),
+            },
+            judged => judged,
+        }
+    }
+
+    /// The same of a ruling.
+    pub(crate) fn unless_silence_ends(&self, visit: &Visit<'_>, ruling: Ruling) -> Ruling {
+        if ruling.verdict != Verdict::Passed {
+            return ruling;
+        }
+        match self.end_of_silence(visit) {
+            Some(end) => {
+                let why = format!("{}, but so ends a connection that sends nothing ({end})", ruling.came);
+                Ruling::unknown(ruling.sent, why)
+            }
+            None => ruling,
+        }
+    }
+
+    /// How a connection that sends nothing ends within the time that this one lasted: many applications wait some seconds for a
+    /// credential in the first message. Who is let in stays for `SETTLED`, so that what ends before was ended for what it sent.
+    fn end_of_silence(&self, visit: &Visit<'_>) -> Option<String> {
+        let age = visit.age();
+        if age < SETTLED || !visit.seen.is_over() || visit.seen.fails_by_protocol() {
+            return None;
+        }
+        let until = age + Duration::from_millis(500);
+        let mut known = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.end.is_none() && known.watched < until {
+            let mut silent = self.visit().ok()?;
+            silent.wait(until.saturating_sub(silent.age()), |_| false);
+            let end = silent.seen.is_thrown_out().then(|| silent.seen.ending()).flatten();
+            *known = Silence { watched: silent.age(), end };
+        }
+        known.end.clone().filter(|_| known.watched <= until)
+    }
+
     /// Whether the ordinary message is taken when it comes as it should, and how many messages answer it. Asked once.
     pub(crate) fn content(&self) -> (Content, u64) {
         self.content.get_or_init(|| self.try_content()).clone()
@@ -306,6 +357,14 @@ impl Examiner {
             let how = visit.seen.ending().unwrap_or_else(|| "no answer to a ping".to_owned());
             return (Content::Refused(how), 0);
         }
-        (Content::Taken, visit.seen.messages - before)
+        let answers = visit.seen.messages - before;
+        // Some are valid once, as a credential in the first message is. Not at once: there may be a limit of their rate.
+        visit.wait(SETTLED, |_| false);
+        visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
+        visit.ping_behind("wsguard-audit again", self.timeout, answers);
+        match visit.seen.ending() {
+            Some(how) => (Content::Once(how), answers),
+            None => (Content::Taken, answers),
+        }
     }
 }

@@ -49,6 +49,13 @@ pub(crate) enum Hello {
     Other,
 }
 
+impl Hello {
+    /// Whether it goes on with TLS 1.0 or 1.1, or SSL 3.0, and not with a number that is no version.
+    pub(crate) fn is_old(self) -> bool {
+        matches!(self, Self::Chosen(0x0300..=0x0302))
+    }
+}
+
 /// Reads the beginning of the answer: an alert, or the version in a `ServerHello`.
 pub(crate) fn answer(bytes: &[u8]) -> Hello {
     match bytes {
@@ -89,6 +96,10 @@ mod tests {
         assert_eq!(answer(&[21, 3, 1, 0, 2, 2, 70]), Hello::Alert(70));
         assert_eq!(answer(&[22, 3, 1, 0, 50, 2, 0, 0, 46, 3, 1]), Hello::Chosen(0x0301));
         assert_eq!(answer(&[22, 3]), Hello::Partial);
+        assert!(
+            answer(&[22, 3, 1, 0, 50, 2, 0, 0, 46, 3, 2]).is_old()
+                && !answer(&[22, 3, 1, 0, 50, 2, 2, 2, 2, 2, 2]).is_old()
+        );
         assert_eq!(answer(b"HTTP/1.1 400"), Hello::Other);
     }
 }

@@ -25,7 +25,7 @@ mod tls;
 mod visit;
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use rustls::RootCertStore;
@@ -128,6 +128,7 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
         way_in: Err("it was not looked for".to_owned()),
         content: OnceLock::new(),
         any_origin: OnceLock::new(),
+        silence: Mutex::default(),
         target,
         addresses,
         tls,
@@ -169,8 +170,10 @@ fn find_way_in(examiner: &mut Examiner, args: &Args) -> Result<(), Failure> {
             origin.map_or_else(|| "no Origin".to_owned(), |origin| format!("Origin {origin}"))
         ));
     }
-    // Whether anything is there at all.
-    if let Err(why) = examiner.dial(None) {
+    // Whether anything is there at all. Where no TLS of today is spoken, that is a finding.
+    if let Err(why) = examiner.dial(None)
+        && !probes::transport::has_only_old_tls(examiner)
+    {
         return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at)));
     }
     examiner.first_try = examiner.first_try.with_origin(args.checked_origin()?.or(Some(&own)));

@@ -57,6 +57,11 @@ impl Seen {
         is_ended && !self.may_be_a_heartbeat()
     }
 
+    /// Whether it was ended with a code that says how something came.
+    pub(crate) fn fails_by_protocol(&self) -> bool {
+        self.close.as_ref().is_some_and(|(code, _)| OF_THE_PROTOCOL.contains(code))
+    }
+
     /// Whether the server took a client of Socket.IO out of its namespace: the connection below may stay.
     pub(crate) fn has_left_socket_io(&self) -> bool {
         self.texts.iter().any(|text| text.starts_with("41"))
@@ -93,6 +98,8 @@ pub(crate) enum Content {
     Counted,
     /// The same message is taken when it comes as it should.
     Taken,
+    /// The same message is taken when it comes as it should, and a second one ends the connection, in this way.
+    Once(String),
     /// The same message ends a connection by itself, and how.
     Refused(String),
 }
@@ -122,7 +129,9 @@ pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
         };
     };
     match (&seen.close, seen.end, content) {
-        (Some((code, _)), ..) if OF_THE_PROTOCOL.contains(code) => Bait::Refused(ending),
+        // An application may have such a code for what it cannot read, too.
+        (Some(_), _, Content::Refused(how)) if *how == ending => unclear_content(&ending, how),
+        _ if seen.fails_by_protocol() => Bait::Refused(ending),
         (None, Some(End::Garbage(_) | End::TooMuch | End::Stuck), _) => Bait::Unclear(ending),
         // While a long frame is under way nobody can answer.
         _ if seen.may_be_a_heartbeat() => {
@@ -132,11 +141,15 @@ pub(crate) fn bait(seen: &Seen, tag: &str, content: &Content) -> Bait {
         (Some((3000..=4999, _)), _, Content::Hidden) => {
             Bait::Unclear(format!("{ending}, a code of the application, which sees nothing of what was sent"))
         }
-        (.., Content::Hidden | Content::Counted | Content::Taken) => Bait::Refused(ending),
-        (.., Content::Refused(how)) => Bait::Unclear(format!(
-            "{ending}, but so ends a connection that sends the same message as it should ({how}); give one that is valid with --message"
-        )),
+        (.., Content::Hidden | Content::Counted | Content::Taken | Content::Once(_)) => Bait::Refused(ending),
+        (.., Content::Refused(how)) => unclear_content(&ending, how),
     }
+}
+
+fn unclear_content(ending: &str, how: &str) -> Bait {
+    Bait::Unclear(format!(
+        "{ending}, but so ends a connection that sends the same message as it should ({how}); give one that is valid with --message"
+    ))
 }
 
 /// Judges the answer to a close frame that must not be sent: it may not be taken for an ordinary end.
@@ -182,6 +195,9 @@ mod tests {
         assert!(matches!(bait(&policy, "after", &refused), Bait::Unclear(_)));
         let protocol = seen(&[(0x88, &[0x03, 0xea])]);
         assert_eq!(bait(&protocol, "after", &refused), Bait::Refused("closed with 1002".into()));
+        // STOMP's servers answer what they cannot read with an ERROR and, some of them, 1002.
+        let also = Content::Refused("closed with 1002".into());
+        assert!(matches!(bait(&protocol, "after", &also), Bait::Unclear(_)));
         let dropped = Seen { end: Some(End::Reset), ..Seen::default() };
         assert!(matches!(bait(&dropped, "after", &Content::Hidden), Bait::Refused(_)));
         // "Send your credential within a second" is no word about a frame.

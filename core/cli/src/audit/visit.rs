@@ -20,6 +20,7 @@ pub(crate) struct Visit<'e> {
     reader: frame::Reader,
     read: usize,
     buffer: Vec<u8>,
+    opened: Instant,
     /// Whether pings of the server are answered, as an honest client's library does by itself.
     pub(crate) answers: bool,
     pub(crate) seen: Seen,
@@ -47,6 +48,7 @@ impl<'e> Visit<'e> {
             reader: frame::Reader::default(),
             read: 0,
             buffer: vec![0; PIECE],
+            opened: Instant::now(),
             answers: true,
             seen: Seen::default(),
             answer,
@@ -54,6 +56,11 @@ impl<'e> Visit<'e> {
         };
         visit.take(rest.to_vec().as_slice());
         visit
+    }
+
+    /// How long ago it was let in.
+    pub(crate) fn age(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     fn take(&mut self, bytes: &[u8]) {

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Ended {
         header["kid"] = kid.into();
     }
     let token = sign::token(&header, &claims, &key, &algorithm)?;
-    terminal::print(&format!("{token}\n"))?;
+    terminal::deliver(&format!("{token}\n"))?;
     let route = args.route.as_deref().unwrap_or("/");
     let verdict = read.and_then(|(read, _)| inspect::judge(&read.set, route, &token, now));
     // A bad token may be what a test wants; that it is one is not what others would expect.
@@ -112,7 +112,7 @@ fn opaque() -> Ended {
         let _ = write!(hex, "{byte:02x}");
         hex
     });
-    terminal::print(&format!("{token}\n"))?;
+    terminal::deliver(&format!("{token}\n"))?;
     terminal::complain(&format!("for the policy: {{\"sha256\": \"{sha256}\", \"user\": \"…\"}}"));
     Ok(Outcome::Well)
 }

@@ -289,3 +289,22 @@ fn a_limit_of_the_frame_alone_is_found_out() {
     let (code, report) = report(&[&url, "--only", "message-size", "--rate", "50"]);
     assert_eq!((code, word(&report, "message-size")), (1, "medium"), "{report}");
 }
+
+/// Goes on with TLS 1.0 alone; to any other it says nothing and leaves.
+fn of_old_tls(mut stream: TcpStream) {
+    let mut hello = [0; 11];
+    if stream.read_exact(&mut hello).is_err() || hello[9..] != [3, 1] {
+        return;
+    }
+    let mut answer = vec![22, 3, 1, 0, 49, 2, 0, 0, 45, 3, 1];
+    answer.extend([0; 43]);
+    let _ = stream.write_all(&answer);
+}
+
+/// No client of today gets in there, and that is what is to be said.
+#[test]
+fn a_server_of_old_tls_alone_is_found() {
+    let url = serve(of_old_tls).replace("ws://", "wss://");
+    let (code, report) = report(&[&url, "--only", "tls-versions,tls-certificate,alive", "--rate", "50"]);
+    assert_eq!((code, word(&report, "tls-versions"), word(&report, "alive")), (2, "medium", "unknown"), "{report}");
+}

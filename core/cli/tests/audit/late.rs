@@ -1,6 +1,6 @@
 //! Servers whose library answers pings before the application has made up its mind: what ends the connection soon after counts.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use super::careless::{frame, head, serve, upgrade};
 use super::{TOKEN, audit, report, word};
 
 /// Answers the first ping, and then closes with this code.
-fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
+pub(crate) fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
     loop {
         let (first, payload) = frame(stream)?;
         if first == 0x89 {
@@ -23,7 +23,7 @@ fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
 }
 
 /// Answers pings until the client leaves.
-fn answer_pings(mut stream: TcpStream) {
+pub(crate) fn answer_pings(mut stream: TcpStream) {
     while let Some((first, payload)) = frame(&mut stream) {
         if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
             return;
@@ -155,4 +155,29 @@ fn who_is_disconnected_by_socket_io_was_not_let_in() {
     let arguments = [&url, "--token", "env:AUDIT_TOKEN", "--token-source", "socket.io:token", "--rate", "50"];
     let (_, report) = report(&[&arguments[..], &["--only", "credential-needed"]].concat());
     assert_eq!(word(&report, "credential-needed"), "low", "{report}");
+}
+
+/// Answers nothing to the second connection, and as it should to the others.
+fn busy_once(mut stream: TcpStream) {
+    static COME: AtomicU32 = AtomicU32::new(0);
+    if head(&mut stream).is_none() {
+        return;
+    }
+    if COME.fetch_add(1, Ordering::Relaxed) == 1 {
+        let _ = stream.read(&mut [0]);
+        return;
+    }
+    let _ = upgrade(&mut stream);
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 {
+            let _ = stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat());
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_at_the_end_is_not_dead() {
+    let url = serve(busy_once);
+    let (code, report) = report(&[&url, "--only", "alive", "--rate", "50", "--timeout", "1"]);
+    assert_eq!((code, word(&report, "alive")), (0, "unknown"), "{report}");
 }

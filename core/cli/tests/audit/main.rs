@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 mod between;
 mod careless;
+mod first;
 mod hostile;
 mod late;
 mod own;

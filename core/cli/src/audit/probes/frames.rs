@@ -4,7 +4,7 @@ use crate::audit::examiner::Examiner;
 use crate::audit::frame::{BINARY, PING, RSV1, TEXT, close, long_length, masked, unmasked};
 use crate::audit::message::Message;
 use crate::audit::ruling::{Ruled, Ruling, Severity};
-use crate::audit::seen::{Bait, Content, bad_close, bait};
+use crate::audit::seen::{Bait, Content, bad_close};
 
 /// The ping behind whatever is wrong.
 pub(crate) const AFTER: &str = "wsguard-audit after";
@@ -99,7 +99,7 @@ fn one(examiner: &Examiner, wrong: &Wrong, severity: Severity) -> Ruled {
         Shows::Nothing | Shows::Waits => _ = visit.ping(AFTER, grace),
         Shows::Message | Shows::Other => visit.ping_behind(AFTER, grace, answers),
     }
-    let judged = bait(&visit.seen, AFTER, &content);
+    let judged = examiner.judge(&visit, AFTER, &content);
     let judged = match (judged, &wrong.shows, visit.seen.is_over()) {
         (Bait::Unclear(_), Shows::Waits, false) => Bait::Taken("the server waits for the rest of it".to_owned()),
         (judged, ..) => judged,

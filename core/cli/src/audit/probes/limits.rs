@@ -41,19 +41,19 @@ pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
     let grace = visit.grace(examiner.timeout);
     visit.wait(grace, |_| false);
     if visit.seen.is_over() {
-        return Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, sent));
+        return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
     }
     // Only a server that answers others meanwhile is waiting rather than busy.
     examiner.visit().map_err(|early| Ruling { sent: sent.to_owned(), ..early })?;
     visit.wait(Duration::from_millis(200), |_| false);
     if visit.seen.is_over() {
-        return Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, sent));
+        return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
     }
-    Ok(read_of_declared(&mut visit, sent, grace))
+    Ok(read_of_declared(examiner, &mut visit, sent, grace))
 }
 
 /// A server may count what it reads rather than what is declared: then no peer fills its memory either.
-fn read_of_declared(visit: &mut Visit<'_>, before: &str, grace: Duration) -> Ruling {
+fn read_of_declared(examiner: &Examiner, visit: &mut Visit<'_>, before: &str, grace: Duration) -> Ruling {
     let (piece, began) = (part(&vec![b' '; PIECE]), Instant::now());
     let mut taken = 0;
     // One that reads slowly, and has refused nothing until then, is not waited for.
@@ -66,7 +66,7 @@ fn read_of_declared(visit: &mut Visit<'_>, before: &str, grace: Duration) -> Rul
     visit.wait(grace, |_| false);
     let sent = format!("{before}, then {} of it", bytes(taken as u64));
     if visit.seen.is_over() {
-        return ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::High, &sent);
+        return ruling(examiner.judge(visit, AFTER, &Content::Hidden), Severity::High, &sent);
     }
     let came = format!("the server waits for the rest (a ping took {} ms before it)", visit.round_trip.as_millis());
     Ruling::finding(Severity::High, sent, came)
@@ -89,13 +89,18 @@ fn judge_sizes(largest: Option<usize>, end: Option<Bait>) -> Ruling {
 
 pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     let (content, answers) = examiner.content();
+    // The second of several on a connection may be refused for what it says.
+    let several = match &content {
+        Content::Once(how) => Content::Refused(how.clone()),
+        other => other.clone(),
+    };
     let mut visit = examiner.visit()?;
     let (mut largest, mut end) = (None, None);
     for size in SIZES {
         visit.send(&masked(TEXT, &examiner.message.padded(size)));
         let tag = format!("wsguard-audit {size}");
         visit.ping_behind(&tag, LONG, answers);
-        match bait(&visit.seen, &tag, &content) {
+        match examiner.judge(&visit, &tag, &several) {
             Bait::Taken(_) => largest = Some(size),
             refused => {
                 end = Some(refused);
@@ -134,7 +139,7 @@ fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
         }
     }
     visit.ping_behind(AFTER, LONG, answers);
-    Ok(ruling(bait(&visit.seen, AFTER, content), Severity::Medium, IN_FRAGMENTS))
+    Ok(ruling(examiner.judge(&visit, AFTER, content), Severity::Medium, IN_FRAGMENTS))
 }
 
 pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
@@ -145,7 +150,7 @@ pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
     // A busy server needs its time for so many; who counts where messages are put together comes later than the library's pong.
     visit.ping_behind(AFTER, examiner.timeout, 0);
     let sent = "a message of 20000 empty fragments that does not end";
-    Ok(ruling(bait(&visit.seen, AFTER, &Content::Hidden), Severity::Medium, sent))
+    Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::Medium, sent))
 }
 
 /// Judges a flood: `expected` answers would say that all of it was taken.
@@ -174,8 +179,12 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
     let mut visit = examiner.visit()?;
     let (content, answers) = examiner.content();
-    if let Content::Refused(how) = content {
-        let why = format!("one message alone: {how}; give one that is valid with --message");
+    let unfit = match &content {
+        Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
+        Content::Once(how) => Some(format!("one more, alone: {how}; give one that is valid twice with --message")),
+        _ => None,
+    };
+    if let Some(why) = unfit {
         return Ok(Ruling::unknown(sent, why));
     }
     let before = visit.seen.messages;
@@ -189,7 +198,7 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     visit.wait(examiner.timeout, |seen| seen.messages >= all);
     let seen = Seen { messages: visit.seen.messages - before, ..visit.seen.clone() };
     let judged = judge_flood(&seen, &content, expected, Severity::Medium, &sent);
-    Ok(unless_held_back(examiner, &seen, judged))
+    Ok(examiner.unless_silence_ends(&visit, unless_held_back(examiner, &seen, judged)))
 }
 
 /// Judges a flood of pings: one answer for many is what RFC 6455 allows (section 5.5.3), and costs little.
@@ -213,7 +222,8 @@ pub(crate) fn ping_rate(examiner: &Examiner) -> Ruled {
     let mut visit = examiner.visit()?;
     visit.send_paced(&masked(PING, b"wsguard-audit flood"), MESSAGES, PER_SECOND);
     visit.ping_behind(AFTER, examiner.timeout, 0);
-    Ok(unless_held_back(examiner, &visit.seen, judge_pings(&visit.seen, &sent)))
+    let judged = unless_held_back(examiner, &visit.seen, judge_pings(&visit.seen, &sent));
+    Ok(examiner.unless_silence_ends(&visit, judged))
 }
 
 pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
@@ -227,7 +237,7 @@ pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
     let (content, answers) = examiner.content();
     visit.send(&masked(TEXT | RSV1, &packed));
     visit.ping_behind(AFTER, LONG, answers);
-    Ok(ruling(bait(&visit.seen, AFTER, &content), Severity::High, &sent))
+    Ok(ruling(examiner.judge(&visit, AFTER, &content), Severity::High, &sent))
 }
 
 /// Judges how many of a burst of handshakes were let in.

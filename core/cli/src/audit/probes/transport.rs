@@ -30,9 +30,7 @@ pub(crate) fn tls_versions(examiner: &Examiner) -> Ruled {
     let rulings = hello::OLD.iter().map(|(name, version)| {
         let sent = format!("a ClientHello of {name}");
         match old_hello(examiner, *version) {
-            Ok(Hello::Chosen(chosen)) if chosen <= 0x0302 => {
-                Ruling::finding(Severity::Medium, sent, "the server goes on with it")
-            }
+            Ok(answer) if answer.is_old() => Ruling::finding(Severity::Medium, sent, "the server goes on with it"),
             Ok(Hello::Alert(alert)) => Ruling::passed(sent, format!("alert {alert}")),
             Ok(Hello::Partial) => Ruling::passed(sent, "the connection was closed"),
             Ok(Hello::Chosen(_) | Hello::Other) => Ruling::unknown(sent, "the answer is no TLS of that version"),
@@ -40,6 +38,12 @@ pub(crate) fn tls_versions(examiner: &Examiner) -> Ruled {
         }
     });
     Ok(Ruling::worst(&rulings.collect::<Vec<_>>()))
+}
+
+/// Whether it goes on with a version that this audit does not speak, asked where it goes on with none that it does.
+pub(crate) fn has_only_old_tls(examiner: &Examiner) -> bool {
+    examiner.tls.is_some()
+        && hello::OLD.iter().any(|(_, version)| old_hello(examiner, *version).is_ok_and(Hello::is_old))
 }
 
 /// Sends an old `ClientHello`. An end without an answer is `Partial`.
@@ -112,10 +116,22 @@ pub(crate) fn alive(examiner: &Examiner) -> Ruled {
         }
         Opening::Refused(answer) => Ruling::passed(sent, format!("{}: it answers", answer.shown())),
         Opening::Ended(end) => dead(end.shown()),
-        Opening::Silent => dead("no answer in time, though it answered before".to_owned()),
+        Opening::Silent => silent_once(examiner, dead),
         Opening::Unreachable(Unreached::Spent(what)) => Ruling::unknown(sent, what),
         Opening::Unreachable(why) => dead(format!("{why}, though it answered before")),
     })
+}
+
+/// Others may have kept it busy for that long: it is asked once more.
+fn silent_once(examiner: &Examiner, dead: impl Fn(String) -> Ruling) -> Ruling {
+    let why = "no answer in time, though it answered before";
+    let again = match examiner.open(&examiner.first_try) {
+        Opening::Open(_) => "101".to_owned(),
+        Opening::Refused(answer) => answer.shown(),
+        _ => return dead(format!("{why}, twice")),
+    };
+    let Ruling { sent, .. } = dead(String::new());
+    Ruling::unknown(sent, format!("{why}; asked once more, {again}: it was busy"))
 }
 
 #[cfg(test)]
