@@ -124,6 +124,10 @@ def crates() -> None:
     """Packs the crates and compiles each from its archive, with those that it depends on from theirs."""
     chosen = [word for name in versions.CRATES for word in ("-p", name)]
     env = {"CARGO_TARGET_DIR": str(WORK.parent)}
+    # Cargo unpacks the archives that others depend on once for each version, and would compile with those of an earlier commit.
+    home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
+    for unpacked in home.glob(f"registry/src/-*/wsguard*-{versions.current()}"):
+        shutil.rmtree(unpacked)
     run(["cargo", "package", "--locked", *chosen], SOURCE, env)
     for name in versions.CRATES:
         shutil.copy(WORK.parent / "package" / f"{name}-{versions.current()}.crate", OUT)
