@@ -123,14 +123,14 @@ def sdist(epoch: str, licences: pathlib.Path) -> None:
 def crates() -> None:
     """Packs the crates and compiles each from its archive, with those that it depends on from theirs."""
     chosen = [word for name in versions.CRATES for word in ("-p", name)]
-    env = {"CARGO_TARGET_DIR": str(WORK.parent)}
-    # Cargo unpacks the archives that others depend on once for each version, and would compile with those of an earlier commit.
+    # To cargo a version never changes: what it has unpacked or compiled of one is of an earlier commit.
+    target = WORK / "crates"
     home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
-    for unpacked in home.glob(f"registry/src/-*/wsguard*-{versions.current()}"):
-        shutil.rmtree(unpacked)
-    run(["cargo", "package", "--locked", *chosen], SOURCE, env)
+    for old in [target, *home.glob(f"registry/src/-*/wsguard*-{versions.current()}")]:
+        shutil.rmtree(old, ignore_errors=True)
+    run(["cargo", "package", "--locked", *chosen], SOURCE, {"CARGO_TARGET_DIR": str(target)})
     for name in versions.CRATES:
-        shutil.copy(WORK.parent / "package" / f"{name}-{versions.current()}.crate", OUT)
+        shutil.copy(target / "package" / f"{name}-{versions.current()}.crate", OUT)
 
 
 def command(compiler: compiling.Compiler, licences: pathlib.Path, epoch: str) -> None:
