@@ -365,8 +365,9 @@ impl Examiner {
         visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
         visit.ping_behind("wsguard-audit again", self.timeout, answers);
         match visit.seen.ending() {
-            Some(how) => (Content::Once(how), answers),
-            None => (Content::Taken, answers),
+            Some(how) if self.end_of_silence(&visit).is_none() => (Content::Once(how), answers),
+            // It was not the message that ended it.
+            _ => (Content::Taken, answers),
         }
     }
 }
