@@ -67,14 +67,14 @@ fn a_message_that_is_valid_once_says_nothing_of_rates() {
     assert!(report.to_string().contains("valid twice"), "{report}");
 }
 
-/// Answers no text, and closes who sent no credential: the third connection at its second text, the fourth while it sends nothing.
+/// Answers no text, and closes who sent no credential: the second connection at its second text, the third while it sends nothing.
 fn waits_longer_than_two_messages(mut stream: TcpStream) {
     static COME: AtomicU32 = AtomicU32::new(0);
     if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
         return;
     }
     match COME.fetch_add(1, Ordering::Relaxed) {
-        2 => {
+        1 => {
             let mut texts = 0;
             while let Some((first, payload)) = frame(&mut stream) {
                 texts += u32::from(first == 0x81);
@@ -88,7 +88,7 @@ fn waits_longer_than_two_messages(mut stream: TcpStream) {
                 }
             }
         }
-        3 => _ = thrown_out(&mut stream, 4408),
+        2 => _ = thrown_out(&mut stream, 4408),
         _ => answer_pings(stream),
     }
 }
