@@ -46,13 +46,15 @@ pub(crate) enum Unreached {
     Spent(&'static str),
     /// The server could not be reached.
     Failed(String),
+    /// It has a certificate that no credential may be sent to.
+    Distrusted(String),
 }
 
 impl fmt::Display for Unreached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spent(what) => f.write_str(what),
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed(why) | Self::Distrusted(why) => f.write_str(why),
         }
     }
 }
@@ -149,12 +151,12 @@ impl Examiner {
             match Wire::dial(*address, tls, self.purse.within(self.timeout)) {
                 Ok(wire) => match tls.filter(|_| self.is_guarded()).and_then(|(_, name)| self.distrust(&wire, name)) {
                     None => return Ok(wire),
-                    Some(why) => _ = first.get_or_insert(why),
+                    Some(why) => _ = first.get_or_insert(Unreached::Distrusted(why)),
                 },
-                Err(error) => _ = first.get_or_insert(error),
+                Err(error) => _ = first.get_or_insert(Unreached::Failed(error)),
             }
         }
-        Err(Unreached::Failed(first.unwrap_or_else(|| "no address".to_owned())))
+        Err(first.unwrap_or_else(|| Unreached::Failed("no address".to_owned())))
     }
 
     /// Sends a request as it is, and reads the answer.
@@ -363,8 +365,9 @@ impl Examiner {
         visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
         visit.ping_behind("wsguard-audit again", self.timeout, answers);
         match visit.seen.ending() {
-            Some(how) => (Content::Once(how), answers),
-            None => (Content::Taken, answers),
+            Some(how) if self.end_of_silence(&visit).is_none() => (Content::Once(how), answers),
+            // It was not the message that ended it.
+            _ => (Content::Taken, answers),
         }
     }
 }

@@ -34,7 +34,7 @@ use rustls::pki_types::ServerName;
 use crate::outcome::{Ended, Failure, Outcome};
 use crate::terminal::{self, Patient};
 use checks::Check;
-use examiner::{Entry, Examiner};
+use examiner::{Entry, Examiner, Unreached};
 use head::Ask;
 use limits::{Budget, Purse};
 use message::Message;
@@ -144,10 +144,17 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
 
 /// A credential is not sent to whoever answers in the server's place; said before anything else is tried.
 fn protect_credentials(examiner: &Examiner) -> Result<(), Failure> {
-    if examiner.is_guarded() {
-        examiner.dial(None).map_err(|why| Failure::new(why.to_string()))?;
+    if examiner.is_guarded() { reach_anything(examiner) } else { Ok(()) }
+}
+
+/// Whether anything is there at all. Where no TLS of today is spoken, that is a finding.
+fn reach_anything(examiner: &Examiner) -> Result<(), Failure> {
+    match examiner.dial(None) {
+        Ok(_) => Ok(()),
+        Err(Unreached::Distrusted(why)) => Err(Failure::new(why)),
+        Err(_) if probes::transport::has_only_old_tls(examiner) => Ok(()),
+        Err(why) => Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at))),
     }
-    Ok(())
 }
 
 /// Looks for an opening handshake that is let in: with the origin that was given, or that of the URL, or none.
@@ -170,12 +177,7 @@ fn find_way_in(examiner: &mut Examiner, args: &Args) -> Result<(), Failure> {
             origin.map_or_else(|| "no Origin".to_owned(), |origin| format!("Origin {origin}"))
         ));
     }
-    // Whether anything is there at all. Where no TLS of today is spoken, that is a finding.
-    if let Err(why) = examiner.dial(None)
-        && !probes::transport::has_only_old_tls(examiner)
-    {
-        return Err(Failure::new(format!("{} cannot be reached: {why}", examiner.target.at)));
-    }
+    reach_anything(examiner)?;
     examiner.first_try = examiner.first_try.with_origin(args.checked_origin()?.or(Some(&own)));
     examiner.way_in = Err(refusals.join("; "));
     Ok(())

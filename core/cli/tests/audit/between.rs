@@ -9,7 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{TOKEN, audit};
+use super::careless::{of_old_tls, serve};
+use super::{TOKEN, audit, report, word};
 
 /// A certificate for 0.0.0.0 of a new authority, and that authority as PEM.
 fn certificate() -> (Arc<ServerConfig>, String) {
@@ -62,4 +63,13 @@ fn a_later_connection_is_not_told_the_credential() {
     assert!(told.len() >= 2, "there was no later connection: {errors}");
     let spoken = told.iter().any(|all| all.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()));
     assert!(!spoken, "the credential was told: {errors}");
+}
+
+/// Where a credential is to be protected, too.
+#[test]
+fn a_server_of_old_tls_alone_is_found_by_who_has_a_credential() {
+    let url = serve(of_old_tls).replace("ws://127.0.0.1", "wss://0.0.0.0");
+    let arguments = ["--i-am-responsible-for", "0.0.0.0", "--token", "env:AUDIT_TOKEN", "--only", "tls-versions"];
+    let (code, report) = report(&[&arguments[..], &["--rate", "50", &url]].concat());
+    assert_eq!((code, word(&report, "tls-versions")), (2, "medium"), "{report}");
 }

@@ -291,7 +291,7 @@ fn a_limit_of_the_frame_alone_is_found_out() {
 }
 
 /// Goes on with TLS 1.0 alone; to any other it says nothing and leaves.
-fn of_old_tls(mut stream: TcpStream) {
+pub(super) fn of_old_tls(mut stream: TcpStream) {
     let mut hello = [0; 11];
     if stream.read_exact(&mut hello).is_err() || hello[9..] != [3, 1] {
         return;

@@ -66,3 +66,36 @@ fn a_message_that_is_valid_once_says_nothing_of_rates() {
     assert_eq!((code, word(&report, "message-rate")), (0, "unknown"), "{report}");
     assert!(report.to_string().contains("valid twice"), "{report}");
 }
+
+/// Answers no text, and closes who sent no credential: the second connection at its second text, the third while it sends nothing.
+fn waits_longer_than_two_messages(mut stream: TcpStream) {
+    static COME: AtomicU32 = AtomicU32::new(0);
+    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+        return;
+    }
+    match COME.fetch_add(1, Ordering::Relaxed) {
+        1 => {
+            let mut texts = 0;
+            while let Some((first, payload)) = frame(&mut stream) {
+                texts += u32::from(first == 0x81);
+                let answer = match (first, texts) {
+                    (_, 2) => b"\x88\x02\x11\x38".to_vec(),
+                    (0x89, _) => [&[0x8a, payload.len() as u8][..], &payload].concat(),
+                    _ => continue,
+                };
+                if stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+        }
+        2 => _ = thrown_out(&mut stream, 4408),
+        _ => answer_pings(stream),
+    }
+}
+
+#[test]
+fn a_second_message_is_not_refused_by_what_ends_the_silent_too() {
+    let url = serve(waits_longer_than_two_messages);
+    let (code, report) = report(&[&url, "--only", "message-rate", "--rate", "50"]);
+    assert_eq!((code, word(&report, "message-rate")), (1, "medium"), "{report}");
+}

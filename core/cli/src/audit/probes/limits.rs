@@ -177,8 +177,9 @@ fn unless_held_back(examiner: &Examiner, seen: &Seen, ruling: Ruling) -> Ruling 
 
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
-    let mut visit = examiner.visit()?;
+    // Before, since it takes some seconds: a connection that waits for it meanwhile may be ended as too silent.
     let (content, answers) = examiner.content();
+    let mut visit = examiner.visit()?;
     let unfit = match &content {
         Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
         Content::Once(how) => Some(format!("one more, alone: {how}; give one that is valid twice with --message")),
