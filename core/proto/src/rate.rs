@@ -423,14 +423,14 @@ impl RateKey {
         poured.overflow(rules, now).unwrap_or(Overflow::Bytes { wait_nanos: poured.at.since_nanos(now) })
     }
 
-    /// Charges bytes that were worked on for a message that is no more: as many as there is room for.
-    pub fn charge_bytes(&self, rules: &RateRules, bytes: u64, now: Moment) {
+    /// Charges bytes that were worked on for a message that is no more, but for what is left of `charged`: as many as there is room for.
+    pub fn charge_bytes(&self, rules: &RateRules, bytes: u64, charged: &Bucket, now: Moment) {
         let Some(rate) = &rules.bytes else { return };
         let mut state = self.state(rules, now);
         let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
         let before = state.bytes.empty_at();
-        let after = before.max(now).after_nanos(rate.leak_nanos(bytes as f64));
-        let messages = state.messages.empty_at();
+        let due = rate.leak_nanos(bytes as f64).saturating_sub(charged.empty_at().since_nanos(now));
+        let (messages, after) = (state.messages.empty_at(), before.max(now).after_nanos(due));
         state.rise(messages, after.min(deepest).max(before), now);
     }
 
@@ -656,7 +656,7 @@ mod tests {
         let (rules, key) = (rules(10.0, 3.0, 10), Arc::new(RateKey::default()));
         let mut charged = Bucket::default();
         assert!(key.receive(&rules, &mut charged, 300, 0, NOW).is_ok());
-        key.charge_bytes(&rules, 900, NOW);
+        key.charge_bytes(&rules, 900, &Bucket::default(), NOW);
         let most = key.most_bytes(&rules, &charged, NOW);
         assert!((1100..=1102).contains(&most), "{most}: 2000 together, of which 900 are another's");
         let of = |bytes| Charge { charged, ..charge(1.0, bytes) };

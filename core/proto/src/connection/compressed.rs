@@ -1,6 +1,7 @@
 //! A compressed message: inflated no further than it may be, and judged as if it had come so.
 
 use super::{Connection, Report, Turn};
+use crate::bucket::Bucket;
 use crate::codec::{Opcode, Violation};
 use crate::deflate::{Broken, Compressed};
 use crate::rate::Charge;
@@ -24,6 +25,7 @@ impl Connection {
         }
         let limit = turn.policy.max_message_bytes;
         let most = limit.min(self.rate_room(turn));
+        let charged = self.charged;
         let (mut room, before) = (turn.deflate.take_room(), turn.deflate.bytes_inflated);
         let inflated = turn.deflate.inflate(compressed, most, &mut room);
         let bytes = turn.deflate.bytes_inflated - before;
@@ -38,7 +40,7 @@ impl Connection {
             Err(Broken::Corrupt(fault)) => self.fail(Violation::Compression(fault), turn),
         }
         if turn.deflate.surcharge.take().is_some() && !self.is_open() {
-            self.charge_in_vain((bytes + surcharge).saturating_sub(compressed.payload.len() as u64), turn);
+            self.charge_in_vain(bytes + surcharge, charged, turn);
         }
         turn.deflate.put_room(room);
     }
@@ -65,9 +67,11 @@ impl Connection {
     }
 
     /// Charges the byte bucket for what was inflated in vain: whoever comes again with the next such message has paid for this one.
-    fn charge_in_vain(&self, bytes: u64, turn: &Turn<'_>) {
+    /// As where it passes, what was charged as it came counts as far as it has not leaked: else many messages could come bit by
+    /// bit within the rate, and all be inflated at one moment.
+    fn charge_in_vain(&self, bytes: u64, charged: Bucket, turn: &Turn<'_>) {
         if let (Some(key), Some(rules)) = (&self.rate_key, &turn.policy.rate_limit) {
-            key.charge_bytes(rules, bytes, turn.now);
+            key.charge_bytes(rules, bytes, &charged, turn.now);
         }
     }
 }

@@ -69,6 +69,36 @@ fn what_never_passes_is_charged_by_the_rules_that_it_came_by() {
     assert!(inflated <= 60_000 + 1000 + passed + 100, "{inflated} bytes in {passed} ms");
 }
 
+/// Messages come bit by bit within their rate, on many connections, until each lacks its last byte, and end together. What was charged
+/// of them has leaked by then.
+#[test]
+fn what_came_long_ago_pays_for_nothing_inflated_now() {
+    let policy = policy(&format!(r#", "protocol": "raw" {SLOW}"#));
+    let key: Arc<RateKey> = Arc::default();
+    let digits = (0..1000u32).map(|at| b"0123456789abcdef"[(at.wrapping_mul(0x9e37_79b9) >> 28) as usize]);
+    let digits: Vec<u8> = digits.collect();
+    let mut payload = deflated(&digits);
+    if let Some(last) = payload.last_mut() {
+        *last ^= 0x55;
+    }
+    let bytes = frame(0xc2, &payload);
+    let (all_but_one, last) = bytes.split_at(bytes.len() - 1);
+    let mut rigs: Vec<Rig> = (0..20).map(|_| with_deflate(&policy, Some(Arc::clone(&key)))).collect();
+    for at in 0..rigs.len() {
+        rigs[at].input(all_but_one);
+        for rig in &mut rigs {
+            rig.pass(1000);
+        }
+    }
+    for rig in &mut rigs {
+        rig.input(last);
+    }
+    assert!(rigs.iter().all(|rig| !rig.conn.is_open() && rig.seen.messages.is_empty()));
+    let inflated: u64 = rigs.iter().map(|rig| rig.deflate.bytes_inflated).sum();
+    assert!(inflated >= 1000);
+    assert!(inflated <= 1000 + 1000 + 20, "{inflated} bytes at one moment, {} of each compressed", payload.len());
+}
+
 /// What happens to the connections of one user.
 #[derive(Clone, Debug)]
 enum Act {
