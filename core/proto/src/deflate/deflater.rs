@@ -77,7 +77,7 @@ fn room_for(payload: usize) -> usize {
 /// What may still be compressed in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Payload bytes, of which a message has [`LEAST_COST`] at least.
+    /// Payload bytes, of which a message has 512 at least.
     pub bytes: usize,
     /// Bytes for which more work may be done than [`STEADY_LEVEL`] does: each is worth two of the level before.
     effort: usize,
