@@ -56,6 +56,12 @@ impl Rate {
         ((amount * self.nanos_per_unit) as i64).max(0) as u64
     }
 
+    /// How much leaks in a time.
+    #[inline]
+    pub(crate) fn leaked_in(&self, nanos: u64) -> f64 {
+        nanos as f64 * self.per_second / 1e9
+    }
+
     /// The time that a full bucket takes to leak.
     pub(crate) fn burst_nanos(&self) -> u64 {
         self.burst_nanos

@@ -25,8 +25,6 @@ use shared::{Shared, Unpoured};
 /// What an invalid message costs: offenders that reconnect run dry.
 pub(crate) const INVALID_COST: f64 = 1.0;
 
-const NANOS_PER_SECOND: f64 = 1e9;
-
 /// How a message passes its rate limit.
 #[derive(Debug)]
 pub enum Passing {
@@ -138,7 +136,7 @@ struct RateState {
 /// What is in a bucket by the rate `before` is as much by the rate `now_by`, and no more than it holds: a level is kept as the
 /// time that it takes to leak. A reload closes nobody for what was within its limits.
 pub(crate) fn restated(bucket: Bucket, before: &Rate, now_by: &Rate, now: Moment) -> Bucket {
-    let left = bucket.empty_at().since_nanos(now) as f64 * before.per_second() / 1e9;
+    let left = before.leaked_in(bucket.empty_at().since_nanos(now));
     Bucket::emptying_at(now.after_nanos(now_by.leak_nanos(left).min(now_by.burst_nanos())))
 }
 
@@ -414,7 +412,7 @@ impl RateKey {
         let deepest = longest_wait(rules, now).after_nanos(rate.burst_nanos());
         let nanos = deepest.since_nanos(empty_at).saturating_add(charged.empty_at().since_nanos(now));
         // Amounts are rounded down to nanoseconds: so none is too few, and one is more.
-        ((nanos as f64 + 1.0) * rate.per_second() / NANOS_PER_SECOND).ceil() as u64
+        rate.leaked_in(nanos.saturating_add(1)).ceil() as u64
     }
 
     /// Why a message overflows that is longer than [`RateKey::most_bytes`].

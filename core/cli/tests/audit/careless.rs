@@ -38,6 +38,22 @@ pub(crate) fn upgrade(stream: &mut TcpStream) -> Option<()> {
     stream.write_all(answer.as_bytes()).ok()
 }
 
+/// Lets a client in, whatever it asks.
+pub(crate) fn let_in(stream: &mut TcpStream) -> Option<()> {
+    head(stream)?;
+    upgrade(stream)
+}
+
+/// The pong to a ping.
+pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
+    [&[0x8a, payload.len() as u8][..], payload].concat()
+}
+
+/// A close frame.
+pub(crate) fn closing(code: u16) -> Vec<u8> {
+    [&[0x88, 2][..], &code.to_be_bytes()].concat()
+}
+
 /// A frame as it comes: its first byte and its payload. Neither the mask nor any bit is looked at.
 pub(crate) fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut start = [0; 2];
@@ -60,7 +76,7 @@ pub(crate) fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
 
 /// Pings first, and goes on only with a client that answers, as a server with heartbeats does.
 fn with_heartbeat(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() || stream.write_all(b"\x89\x04beat").is_err() {
+    if let_in(&mut stream).is_none() || stream.write_all(b"\x89\x04beat").is_err() {
         return;
     }
     let mut waiting = Vec::new();
@@ -73,7 +89,7 @@ fn with_heartbeat(mut stream: TcpStream) {
         }
     }
     for payload in waiting {
-        let answer = [&[0x8a, payload.len() as u8][..], &payload].concat();
+        let answer = pong(&payload);
         if stream.write_all(&answer).is_err() {
             return;
         }
@@ -90,7 +106,7 @@ fn a_server_that_pings_gets_its_answer() {
 
 /// Lets everybody in, answers every ping and every text, and echoes every close.
 fn careless(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_some() {
+    if let_in(&mut stream).is_some() {
         answer_all(stream);
     }
 }
@@ -159,11 +175,11 @@ fn half_careful(mut stream: TcpStream) {
         return;
     }
     if !head.contains(TOKEN) {
-        let _ = stream.write_all(&[0x88, 2, 0x11, 0x31]);
+        let _ = stream.write_all(&closing(4401));
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
-        if first & 0x0f == 9 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+        if first & 0x0f == 9 && stream.write_all(&pong(&payload)).is_err() {
             return;
         }
     }
@@ -190,7 +206,7 @@ const MOST: u64 = 64 * 1024;
 
 /// Answers pings, and reads a message that is longer than it takes: as many bytes as `goes_on` says, which sees each of them.
 fn reads(mut stream: TcpStream, mut goes_on: impl FnMut(u64, u8) -> Result<(), u16>) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     loop {
@@ -211,14 +227,14 @@ fn reads(mut stream: TcpStream, mut goes_on: impl FnMut(u64, u8) -> Result<(), u
                 return;
             }
             payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-            if (&stream).write_all(&[&[0x8a, short][..], &payload].concat()).is_err() {
+            if (&stream).write_all(&pong(&payload)).is_err() {
                 return;
             }
             continue;
         }
         for (at, (byte, key)) in (1..).zip(reader.bytes().map_while(Result::ok).zip(mask.iter().cycle())) {
             if let Err(code) = goes_on(at, byte ^ key) {
-                let _ = (&stream).write_all(&[&[0x88, 2][..], &code.to_be_bytes()].concat());
+                let _ = (&stream).write_all(&closing(code));
                 return;
             }
         }
@@ -245,12 +261,12 @@ fn who_looks_at_letters_alone_is_found() {
 
 /// RFC 6455, section 5.5.3: the last of several pings may be the only one that is answered.
 fn answers_few(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
         if first == 0x89 && payload != b"wsguard-audit flood" {
-            let answer = [&[0x8a, payload.len() as u8][..], &payload].concat();
+            let answer = pong(&payload);
             if stream.write_all(&answer).is_err() {
                 return;
             }
@@ -267,17 +283,17 @@ fn one_pong_for_many_pings_is_right() {
 
 /// Looks at the length of each frame, and never at that of the message.
 fn limits_frames(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
         if payload.len() as u64 > MOST {
-            let _ = stream.write_all(&[0x88, 2, 0x03, 0xf1]);
+            let _ = stream.write_all(&closing(1009));
             // So that the close frame is not lost in a reset.
             while frame(&mut stream).is_some() {}
             return;
         }
-        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+        if first == 0x89 && stream.write_all(&pong(&payload)).is_err() {
             return;
         }
     }

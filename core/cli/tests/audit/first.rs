@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::careless::{frame, head, serve, upgrade};
+use super::careless::{closing, frame, let_in, pong, serve};
 use super::late::{answer_pings, thrown_out};
 use super::{report, word};
 
@@ -12,17 +12,17 @@ use super::{report, word};
 /// and the question whether it is busy come before.
 fn waits_for_a_credential(mut stream: TcpStream) {
     static COME: AtomicU32 = AtomicU32::new(0);
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     match COME.fetch_add(1, Ordering::Relaxed) {
         1 => {
             let Some((_, ping)) = frame(&mut stream) else { return };
-            let _ = stream.write_all(&[&[0x8a, ping.len() as u8][..], &ping].concat());
+            let _ = stream.write_all(&pong(&ping));
             // Without bound as far as anybody can tell.
             let mut some = vec![0; 1 << 20];
             let _ = stream.read_exact(&mut some);
-            let _ = stream.write_all(b"\x88\x02\x03\xf0");
+            let _ = stream.write_all(&closing(1008));
             // What is unread at the end would make it a reset, which takes the close frame away.
             let _ = stream.read_to_end(&mut some);
         }
@@ -41,14 +41,14 @@ fn an_end_that_comes_to_the_silent_too_refuses_nothing() {
 
 /// Takes the first text of a connection, and closes at a second one, as graphql-ws does with `connection_init`.
 fn takes_one(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     let mut is_second = false;
     while let Some((first, payload)) = frame(&mut stream) {
         let answer = match first {
-            0x89 => [&[0x8a, payload.len() as u8][..], &payload].concat(),
-            0x81 if is_second => b"\x88\x02\x11\x4d".to_vec(),
+            0x89 => pong(&payload),
+            0x81 if is_second => closing(4429),
             0x81 => b"\x81\x03ack".to_vec(),
             _ => continue,
         };
@@ -70,7 +70,7 @@ fn a_message_that_is_valid_once_says_nothing_of_rates() {
 /// Answers no text, and closes who sent no credential: the second connection at its second text, the third while it sends nothing.
 fn waits_longer_than_two_messages(mut stream: TcpStream) {
     static COME: AtomicU32 = AtomicU32::new(0);
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     match COME.fetch_add(1, Ordering::Relaxed) {
@@ -79,8 +79,8 @@ fn waits_longer_than_two_messages(mut stream: TcpStream) {
             while let Some((first, payload)) = frame(&mut stream) {
                 texts += u32::from(first == 0x81);
                 let answer = match (first, texts) {
-                    (_, 2) => b"\x88\x02\x11\x38".to_vec(),
-                    (0x89, _) => [&[0x8a, payload.len() as u8][..], &payload].concat(),
+                    (_, 2) => closing(4408),
+                    (0x89, _) => pong(&payload),
                     _ => continue,
                 };
                 if stream.write_all(&answer).is_err() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::careless::{head, serve, upgrade};
+use super::careless::{head, pong, serve, upgrade};
 use super::{audit, report, soon};
 
 /// A short audit: a check of each kind.
@@ -159,7 +159,7 @@ fn control(stream: &mut TcpStream) -> Option<()> {
     let mut ping = [0; 27];
     stream.read_exact(&mut ping).ok()?;
     let payload: Vec<u8> = ping[6..].iter().zip(ping[2..6].iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-    stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).ok()
+    stream.write_all(&pong(&payload)).ok()
 }
 
 /// It dies in the middle: what came before stands, what came after could not be told, and that is a finding.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::careless::{frame, head, serve, upgrade};
+use super::careless::{closing, frame, head, let_in, pong, serve, upgrade};
 use super::{TOKEN, audit, report, word};
 
 /// Answers the first ping, and then closes with this code.
@@ -14,10 +14,10 @@ pub(crate) fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
     loop {
         let (first, payload) = frame(stream)?;
         if first == 0x89 {
-            stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).ok()?;
+            stream.write_all(&pong(&payload)).ok()?;
             // After the answer was read, so that it does not come together with the end.
             thread::sleep(Duration::from_millis(200));
-            return stream.write_all(&[&[0x88, 2][..], &code.to_be_bytes()].concat()).ok();
+            return stream.write_all(&closing(code)).ok();
         }
     }
 }
@@ -25,7 +25,7 @@ pub(crate) fn thrown_out(stream: &mut TcpStream, code: u16) -> Option<()> {
 /// Answers pings until the client leaves.
 pub(crate) fn answer_pings(mut stream: TcpStream) {
     while let Some((first, payload)) = frame(&mut stream) {
-        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+        if first == 0x89 && stream.write_all(&pong(&payload)).is_err() {
             return;
         }
     }
@@ -66,7 +66,7 @@ fn who_is_thrown_out_after_a_pong_has_no_way_in() {
 
 /// Counts fragments where it puts messages together: its pong comes first.
 fn counts_late(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
@@ -74,7 +74,7 @@ fn counts_late(mut stream: TcpStream) {
             let _ = thrown_out(&mut stream, 1009);
             return;
         }
-        if first == 0x89 && stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat()).is_err() {
+        if first == 0x89 && stream.write_all(&pong(&payload)).is_err() {
             return;
         }
     }
@@ -90,11 +90,11 @@ fn a_limit_of_fragments_may_come_after_the_pong() {
 /// Lets twenty stay, and closes the others after their 101.
 fn counts_connections(mut stream: TcpStream) {
     static OPEN: AtomicU32 = AtomicU32::new(0);
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     if OPEN.fetch_add(1, Ordering::Relaxed) >= 20 {
-        let _ = stream.write_all(&[0x88, 2, 0x03, 0xf5]);
+        let _ = stream.write_all(&closing(1013));
         return;
     }
     answer_pings(stream);
@@ -132,13 +132,13 @@ fn who_compares_hosts_alone_is_found_out() {
 
 /// `socket.disconnect()` of Socket.IO leaves the connection open, and its pings answered.
 fn disconnects(mut stream: TcpStream) {
-    if head(&mut stream).and_then(|_| upgrade(&mut stream)).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
         let answer = match first {
             0x81 if payload.starts_with(b"40") => b"\x81\x0b40{\"sid\":1}".to_vec(),
-            0x89 => [&[0x8a, payload.len() as u8][..], &payload].concat(),
+            0x89 => pong(&payload),
             _ => continue,
         };
         let knows = payload.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
@@ -170,7 +170,7 @@ fn busy_once(mut stream: TcpStream) {
     let _ = upgrade(&mut stream);
     while let Some((first, payload)) = frame(&mut stream) {
         if first == 0x89 {
-            let _ = stream.write_all(&[&[0x8a, payload.len() as u8][..], &payload].concat());
+            let _ = stream.write_all(&pong(&payload));
         }
     }
 }

@@ -226,8 +226,7 @@ impl RateState {
         if self.shared.is_some() {
             self.note_drained(now);
             let units = |rate: &Option<Rate>, before: Moment, after: Moment| {
-                let nanos = after.since_nanos(before.max(now)) as f64;
-                rate.as_ref().map_or(0.0, |rate| nanos * rate.per_second() / 1e9)
+                rate.as_ref().map_or(0.0, |rate| rate.leaked_in(after.since_nanos(before.max(now))))
             };
             let units = (
                 units(&self.rates.0, self.messages.empty_at(), messages),
@@ -243,10 +242,10 @@ impl RateState {
 
     /// Where less is left in the bucket of bytes than is kept there for messages that wait, it was empty but for these: they have leaked.
     fn note_drained(&mut self, now: Moment) {
-        let left = self.bytes.empty_at().since_nanos(now) as f64;
-        let per_second = self.rates.1.as_ref().map_or(0.0, Rate::per_second);
+        let nanos = self.bytes.empty_at().since_nanos(now);
+        let left = self.rates.1.as_ref().map_or(0.0, |rate| rate.leaked_in(nanos));
         if let Some(shared) = &mut self.shared
-            && left * per_second / 1e9 + TOLERANCE < shared.kept_bytes
+            && left + TOLERANCE < shared.kept_bytes
         {
             shared.kept_bytes = 0.0;
             shared.times_drained = shared.times_drained.wrapping_add(1);
@@ -269,7 +268,7 @@ impl RateState {
     fn costs(rules: &RateRules, charge: &Charge, now: Moment) -> (f64, f64) {
         let bytes = rules.bytes.as_ref().map_or(0.0, |rate| {
             let left = charge.charged.empty_at().since_nanos(now);
-            rate.leak_nanos(charge.bytes as f64).saturating_sub(left) as f64 * rate.per_second() / 1e9
+            rate.leaked_in(rate.leak_nanos(charge.bytes as f64).saturating_sub(left))
         });
         (charge.cost, bytes)
     }
@@ -362,9 +361,8 @@ impl RateKey {
     pub(crate) fn level(&self, now: Moment) -> Amounts {
         let state = lock(&self.state);
         let left = |bucket: &Bucket, rate: &Option<Rate>| {
-            rate.as_ref().map_or((0.0, 0.0), |rate| {
-                (bucket.empty_at().since_nanos(now) as f64 * rate.per_second() / 1e9, rate.per_second())
-            })
+            rate.as_ref()
+                .map_or((0.0, 0.0), |rate| (rate.leaked_in(bucket.empty_at().since_nanos(now)), rate.per_second()))
         };
         Amounts { units: left(&state.messages, &state.rates.0), bytes: left(&state.bytes, &state.rates.1) }
     }

@@ -4,10 +4,20 @@
 use super::compressed::{deflated, with_deflate};
 use super::*;
 use crate::cluster::ops::Buckets;
-use crate::limits::Limits;
+use crate::limits::{Limits, Seat};
 
 const SLOW: &str = r#", "max_message_bytes": 1000, "ping_interval_ms": 0, "idle_timeout_ms": 0,
     "rate_limit": {"per_second": 100, "burst": 100, "queue": 100, "bytes_per_second": 1000}"#;
+
+/// The bucket of a user who is on several nodes, and what it lives by.
+fn on_several_nodes(policy: &Arc<Policy>) -> (Arc<Limits>, Seat, Option<Arc<RateKey>>) {
+    let (limits, start) = (Arc::new(Limits::default()), Moment::from_millis(1000));
+    let mut seat = limits.enter_server(policy).unwrap();
+    seat.enter_user("alice", policy, start).unwrap();
+    limits.share("alice", true, start);
+    let key = seat.rate_key(policy.rate_limit.as_ref().unwrap(), &policy.scope, start);
+    (limits, seat, key)
+}
 
 /// A user who is on several nodes: what waits for its rate, or for the cluster, is poured when it passes. Its sender leaves before
 /// that, or it is found invalid.
@@ -20,11 +30,7 @@ fn what_never_passes_was_inflated_all_the_same() {
         (r#""json", "events": {"say": {"schema": {"type": "string"}, "on_mismatch": "reply"}}"#, 0xc1, invalid),
     ] {
         let policy = policy(&format!(r#", "protocol": {protocol} {SLOW}"#));
-        let (limits, start) = (Arc::new(Limits::default()), Moment::from_millis(1000));
-        let mut seat = limits.enter_server(&policy).unwrap();
-        seat.enter_user("alice", &policy, start).unwrap();
-        limits.share("alice", true, start);
-        let key = seat.rate_key(policy.rate_limit.as_ref().unwrap(), &policy.scope, start);
+        let (_limits, _seat, key) = on_several_nodes(&policy);
         let (mut inflated, mut passed, bytes) = (0, 0, frame(first, &deflated(payload.as_bytes())).repeat(3));
         for _ in 0..100 {
             let mut rig = with_deflate(&policy, key.clone());
@@ -50,11 +56,7 @@ fn what_never_passes_is_charged_by_the_rules_that_it_came_by() {
         ))
     };
     let (short, long) = (of(1000), of(60_000));
-    let (limits, start) = (Arc::new(Limits::default()), Moment::from_millis(1000));
-    let mut seat = limits.enter_server(&short).unwrap();
-    seat.enter_user("alice", &short, start).unwrap();
-    limits.share("alice", true, start);
-    let key = seat.rate_key(short.rate_limit.as_ref().unwrap(), &short.scope, start);
+    let (_limits, _seat, key) = on_several_nodes(&short);
     // It is more than half of what may pass before the cluster has heard of it.
     with_deflate(&long, key.clone()).input(&frame(0x82, &[b'a'; 10_000]));
     let (mut inflated, mut passed, bytes) = (0, 0, frame(0xc2, &deflated("a".repeat(50_000).as_bytes())));
