@@ -187,6 +187,9 @@ impl RateState {
             && let Some(before) = self.rates.0.replace(rules.messages)
         {
             self.messages = restated(self.messages, &before, &rules.messages, now);
+            if let Some(shared) = &mut self.shared {
+                shared.messages.restate(&before, &rules.messages, now);
+            }
             changed = true;
         }
         if let Some(rate) = &rules.bytes
@@ -195,6 +198,9 @@ impl RateState {
         {
             // Also at the same rate: its level is as late as messages that wait, and those wait no longer than they may now.
             self.bytes = restated(self.bytes, &before, rate, now);
+            if let Some(shared) = &mut self.shared {
+                shared.bytes.restate(&before, rate, now);
+            }
         }
     }
 
@@ -303,17 +309,9 @@ impl RateKey {
             let state = lock(&before.state);
             (state.messages, state.bytes, state.rates)
         };
-        let mut state = self.state(rules, now);
-        if let Some(rate) = rates.0 {
-            let left = restated(messages, &rate, &rules.messages, now).empty_at();
-            let (messages, bytes) = (state.messages.empty_at(), state.bytes.empty_at());
-            state.rise(messages.max(left), bytes, now);
-        }
-        if let (Some(rate), Some(next)) = (rates.1, &rules.bytes) {
-            let left = restated(bytes, &rate, next, now).empty_at();
-            let (messages, bytes) = (state.messages.empty_at(), state.bytes.empty_at());
-            state.rise(messages, bytes.max(left), now);
-        }
+        let messages = rates.0.map(|rate| restated(messages, &rate, &rules.messages, now));
+        let bytes = rates.1.zip(rules.bytes).map(|(rate, next)| restated(bytes, &rate, &next, now));
+        self.state(rules, now).fill_to(messages.unwrap_or_default(), bytes.unwrap_or_default(), now);
     }
 
     #[inline(always)]

@@ -373,7 +373,8 @@ fn carry_out(user: &mut User, op: &Op, now: u64) -> Reply {
             }
             told(user, *node, now)
         }
-        Op::Report { node, used, .. } if user.count(*node) > 0 => {
+        Op::Report { node, used, least, .. } if user.count(*node) > 0 => {
+            user.raise(least, now);
             if user.owner.is_some_and(|owner| owner != *node) {
                 pour(&mut user.waiting, used, now, false, |a, b| a + b);
             } else {

@@ -147,7 +147,12 @@ impl Both {
             5..9 => Op::Exit { node: who, user, levels, keep_ms },
             9 | 10 => Op::Restore { node: who, user, connections: self.random.below(4) as u32, levels, keep_ms },
             11..13 => Op::Share { node: who, user, levels },
-            13..16 => Op::Report { node: who, user, used: levels },
+            13..16 => Op::Report {
+                node: who,
+                user,
+                used: levels,
+                least: if self.random.chance(0.5) { self.levels() } else { vec![] },
+            },
             16 => Op::TakeOver { node: who, user, from, is_gone: self.random.chance(0.5), full: levels },
             17 if self.random.chance(0.5) => Op::Find { users: USERS.map(Arc::from).into(), nodes: vec![who, from] },
             17 => Op::Touch { users: USERS.map(Arc::from).into(), keep_ms },

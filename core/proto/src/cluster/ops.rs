@@ -293,8 +293,10 @@ pub enum Op {
         node: NodeId,
         /// Whose.
         user: Arc<str>,
-        /// What passed, by scope; `units` and `bytes` may be 0.
+        /// What passed, by scope; `units` and `bytes` may be 0. It is added to what is there.
         used: Vec<Level>,
+        /// How full the buckets are at least, before that.
+        least: Vec<Level>,
     },
     /// The node that held the user alone does not answer: its buckets count as full. Answered by [`Reply::Levels`]. If `from` does not
     /// own the user (any more), no bucket changes; if it is gone, its connections are dropped all the same.
@@ -542,6 +544,10 @@ pub trait Buckets: Send + Sync {
 
     /// What passed since the last report. It counts as on its way until [`settle`](Self::settle) or [`lose`](Self::lose).
     fn take_unreported(&self, user: &str, now: Moment) -> Vec<Level>;
+
+    /// How full the buckets are at least, where Redis was not told: after a reload by what passed on a route or by a key that was
+    /// another's before. On its way as what passed is.
+    fn take_least(&self, user: &str, now: Moment) -> Vec<Level>;
 
     /// Redis has heard what was on its way. The buckets hold this much, and what passed since. Without `acknowledges` (the owner's
     /// levels are awaited) what was on its way still counts against the lease.

@@ -252,8 +252,9 @@ impl Users {
             return;
         }
         let used = self.buckets.take_unreported(name, turn.now);
-        if used.iter().any(|level| level.units > 0.0 || level.bytes > 0.0) {
-            let op = Op::Report { node: turn.out.node, user: Arc::clone(name), used };
+        let least = self.buckets.take_least(name, turn.now);
+        if used.iter().chain(&least).any(|level| level.units > 0.0 || level.bytes > 0.0) {
+            let op = Op::Report { node: turn.out.node, user: Arc::clone(name), used, least };
             turn.out.ask(op, Waiting::Nothing, turn.now);
         }
     }
@@ -677,8 +678,8 @@ impl Users {
         for (name, state) in self.table.drain().filter(|(_, state)| state.is_noted) {
             let mut levels = Vec::new();
             if state.is_shared() {
-                let used = self.buckets.take_unreported(&name, now);
-                ops.push(Op::Report { node, user: Arc::clone(&name), used });
+                let (used, least) = (self.buckets.take_unreported(&name, now), self.buckets.take_least(&name, now));
+                ops.push(Op::Report { node, user: Arc::clone(&name), used, least });
             } else {
                 levels = self.buckets.levels(&name, now);
             }

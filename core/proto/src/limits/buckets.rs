@@ -71,6 +71,10 @@ impl Buckets for Limits {
         self.each_level(user, RateKey::take_unreported)
     }
 
+    fn take_least(&self, user: &str, now: Moment) -> Vec<Level> {
+        self.each_level(user, |key| key.take_least(now))
+    }
+
     fn settle(&self, user: &str, levels: &[Level], acknowledges: bool, now: Moment) {
         for (scope, key) in self.keys_of(user) {
             let told = levels.iter().find(|level| level.scope == scope).map(amounts);

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Charge, Overflow, Passing, QueuePlace, RateKey, RateState, Receipt, earlier, longest_wait};
+use super::{Charge, Overflow, Passing, QueuePlace, RateKey, RateState, Receipt, earlier, longest_wait, restated};
 use crate::bucket::{Bucket, Rate};
 use crate::config::RateRules;
 use crate::lock::lock;
@@ -66,9 +66,18 @@ impl SharedUser {
     }
 }
 
+fn later(one: Bucket, other: Bucket) -> Bucket {
+    if one.empty_at() < other.empty_at() { other } else { one }
+}
+
+/// What is in a bucket, and how much of it leaks in a second.
+fn left_in(bucket: Bucket, rate: Option<&Rate>, now: Moment) -> (f64, f64) {
+    rate.map_or((0.0, 0.0), |rate| (rate.leaked_in(bucket.empty_at().since_nanos(now)), rate.per_second()))
+}
+
 /// What passed of one bucket that the cluster has not acknowledged, in units.
 #[derive(Clone, Copy, Debug, Default)]
-struct Account {
+pub(super) struct Account {
     unreported: f64,
     /// Reported, without an answer yet.
     on_its_way: f64,
@@ -76,6 +85,10 @@ struct Account {
     noted: f64,
     /// What waits and has not passed.
     waiting: f64,
+    /// It is as full as this at least, by what came from another key: that passed once, and each node may say it.
+    least: Bucket,
+    /// That is said, without an answer yet.
+    least_on_its_way: Bucket,
 }
 
 impl Account {
@@ -95,7 +108,14 @@ impl Account {
         taken
     }
 
+    fn take_least(&mut self) -> Bucket {
+        let taken = core::mem::take(&mut self.least);
+        self.least_on_its_way = later(self.least_on_its_way, taken);
+        taken
+    }
+
     fn settle(&mut self, acknowledges: bool) {
+        self.least_on_its_way = Bucket::default();
         self.noted += core::mem::take(&mut self.on_its_way);
         if acknowledges {
             self.noted = 0.0;
@@ -104,6 +124,14 @@ impl Account {
 
     fn lose(&mut self) {
         self.unreported += core::mem::take(&mut self.on_its_way);
+        self.least = later(self.least, core::mem::take(&mut self.least_on_its_way));
+    }
+
+    /// What leaks does so by another rate.
+    pub(super) fn restate(&mut self, before: &Rate, now_by: &Rate, now: Moment) {
+        for least in [&mut self.least, &mut self.least_on_its_way] {
+            *least = restated(*least, before, now_by, now);
+        }
     }
 
     fn rise(&mut self, amount: f64) {
@@ -116,8 +144,8 @@ impl Account {
 pub(super) struct Shared {
     /// `None`: it is shared no more.
     user: Option<Arc<SharedUser>>,
-    messages: Account,
-    bytes: Account,
+    pub(super) messages: Account,
+    pub(super) bytes: Account,
     /// Messages that wait and have not been poured.
     waiting: u32,
     /// Payload bytes of these that were poured as they came and are in the bucket still: it has never held less since.
@@ -139,7 +167,9 @@ impl Shared {
     }
 
     fn has_unreported(&self) -> bool {
-        self.messages.unreported > 0.0 || self.bytes.unreported > 0.0
+        [&self.messages, &self.bytes]
+            .iter()
+            .any(|account| account.unreported > 0.0 || account.least != Bucket::default())
     }
 
     fn note(&self) {
@@ -155,6 +185,15 @@ impl Shared {
         if self.user.is_some() {
             self.messages.rise(units);
             self.bytes.rise(bytes);
+            self.note();
+        }
+    }
+
+    /// The buckets are as full as this at least.
+    fn fill_to(&mut self, messages: Bucket, bytes: Bucket) {
+        if self.user.is_some() {
+            self.messages.least = later(self.messages.least, messages);
+            self.bytes.least = later(self.bytes.least, bytes);
             self.note();
         }
     }
@@ -238,6 +277,19 @@ impl RateState {
         }
         self.messages = Bucket::emptying_at(messages);
         self.bytes = Bucket::emptying_at(bytes);
+    }
+
+    /// The buckets are as full as this at least, by what passed on another key. That is no passing, which the cluster would add up: each
+    /// node that holds the user may say the same.
+    pub(super) fn fill_to(&mut self, messages: Bucket, bytes: Bucket, now: Moment) {
+        self.note_drained(now);
+        let is_over = |bucket: Bucket, least: Bucket| least.empty_at() > bucket.empty_at().max(now);
+        let of = |bucket, least| if is_over(bucket, least) { least } else { Bucket::default() };
+        let (messages, bytes) = (of(self.messages, messages), of(self.bytes, bytes));
+        if let Some(shared) = &mut self.shared {
+            shared.fill_to(messages, bytes);
+        }
+        (self.messages, self.bytes) = (later(self.messages, messages), later(self.bytes, bytes));
     }
 
     /// Where less is left in the bucket of bytes than is kept there for messages that wait, it was empty but for these: they have leaked.
@@ -360,11 +412,11 @@ impl RateKey {
     /// What is in the buckets.
     pub(crate) fn level(&self, now: Moment) -> Amounts {
         let state = lock(&self.state);
-        let left = |bucket: &Bucket, rate: &Option<Rate>| {
-            rate.as_ref()
-                .map_or((0.0, 0.0), |rate| (rate.leaked_in(bucket.empty_at().since_nanos(now)), rate.per_second()))
-        };
-        Amounts { units: left(&state.messages, &state.rates.0), bytes: left(&state.bytes, &state.rates.1) }
+        let (units, bytes) = &state.rates;
+        Amounts {
+            units: left_in(state.messages, units.as_ref(), now),
+            bytes: left_in(state.bytes, bytes.as_ref(), now),
+        }
     }
 
     /// The same if they were full.
@@ -383,6 +435,17 @@ impl RateKey {
         Amounts { units: (shared.messages.take(), rates.0), bytes: (shared.bytes.take(), rates.1) }
     }
 
+    /// How full the buckets are at least, where the cluster was not told of it.
+    pub(crate) fn take_least(&self, now: Moment) -> Amounts {
+        let state = &mut *lock(&self.state);
+        let Some(shared) = &mut state.shared else { return Amounts::default() };
+        let (units, bytes) = &state.rates;
+        Amounts {
+            units: left_in(shared.messages.take_least(), units.as_ref(), now),
+            bytes: left_in(shared.bytes.take_least(), bytes.as_ref(), now),
+        }
+    }
+
     /// The cluster has heard what was on its way; `level` is what is in the buckets with it.
     pub(crate) fn settle(&self, level: Option<&Amounts>, acknowledges: bool, now: Moment) {
         let state = &mut *lock(&self.state);
@@ -390,12 +453,13 @@ impl RateKey {
         for account in [&mut shared.messages, &mut shared.bytes] {
             account.settle(acknowledges);
         }
-        let since = (shared.messages.unreported, shared.bytes.unreported);
         let Some(level) = level else { return };
-        let at = |told: (f64, f64), since: f64, rate: &Option<Rate>| {
-            now.after_nanos(nanos((Amounts::sane(told) + since, told.1), rate.as_ref()))
+        let at = |told: (f64, f64), account: &Account, rate: &Option<Rate>| {
+            let least = left_in(account.least, rate.as_ref(), now).0;
+            now.after_nanos(nanos((Amounts::sane(told).max(least) + account.unreported, told.1), rate.as_ref()))
         };
-        let (messages, bytes) = (at(level.units, since.0, &state.rates.0), at(level.bytes, since.1, &state.rates.1));
+        let messages = at(level.units, &shared.messages, &state.rates.0);
+        let bytes = at(level.bytes, &shared.bytes, &state.rates.1);
         // Without the owner's part it is no more than a part of the whole.
         let least = |bucket: &Bucket| if acknowledges { Moment::START } else { bucket.empty_at() };
         state.messages = Bucket::emptying_at(messages.max(least(&state.messages)));

@@ -51,6 +51,10 @@ impl Buckets for Spied {
         self.limits.take_unreported(user, now)
     }
 
+    fn take_least(&self, user: &str, now: Moment) -> Vec<Level> {
+        self.limits.take_least(user, now)
+    }
+
     fn settle(&self, user: &str, levels: &[Level], acknowledges: bool, now: Moment) {
         self.limits.settle(user, levels, acknowledges, now);
     }

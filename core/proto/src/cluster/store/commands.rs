@@ -171,7 +171,9 @@ impl Store {
                 (&script::RESTORE, user, vec![hex(*node), number(connections), number(keep_ms)], levels)
             }
             Op::Share { node, user, levels } => (&script::SHARE, user, vec![hex(*node)], levels),
-            Op::Report { node, user, used } => (&script::REPORT, user, vec![hex(*node)], used),
+            Op::Report { node, user, used, least } => {
+                (&script::REPORT, user, with_levels(vec![hex(*node), number(&least.len())], least), used)
+            }
             Op::TakeOver { node, user, from, is_gone, full } => {
                 (&script::TAKE_OVER, user, vec![hex(*node), hex(*from), number(&u8::from(*is_gone))], full)
             }

@@ -50,10 +50,11 @@ local function set_level(field, now_in)
   if text or noted[field] then set(field, text) end
 end
 
--- Levels from ARGV[first] on: the buckets are at least as full (math.max), or so much fuller (add).
+-- Levels from ARGV[first] on, to the end or before ARGV[behind]: the buckets are at least as full (math.max), or so much
+-- fuller (add).
 local function add(a, b) return a + b end
-local function pour(kind, first, how)
-  for i = first, #ARGV, 5 do
+local function pour(kind, first, how, behind)
+  for i = first, (behind or #ARGV + 1) - 1, 5 do
     local field = kind .. ARGV[i]
     local before = level(field)
     set_level(field, { how(before[1], tonumber(ARGV[i + 1])), tonumber(ARGV[i + 2]),

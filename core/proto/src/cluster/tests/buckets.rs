@@ -19,6 +19,8 @@ struct Bucket {
     unreported: f64,
     on_its_way: f64,
     noted: f64,
+    /// At least so much is in it, said and not said.
+    least: [(f64, Moment); 2],
 }
 
 #[derive(Default)]
@@ -36,6 +38,10 @@ impl Bucket {
         self.at = self.at.max(now);
         self
     }
+}
+
+fn left((level, at): (f64, Moment), now: Moment) -> f64 {
+    (level - now.since(at).as_secs_f64() * RATE).max(0.0)
 }
 
 fn told(units: f64) -> Vec<Level> {
@@ -66,6 +72,22 @@ impl Fake {
         true
     }
 
+    /// So much is in the bucket, at least.
+    pub(super) fn fill_to(&self, user: &Arc<str>, level: f64, now: Moment) {
+        let State { users, dirty } = &mut *lock(&self.0);
+        let bucket = users.entry(Arc::clone(user)).or_default().leak(now);
+        if level > bucket.level && bucket.is_shared {
+            bucket.least[1] = (level, now);
+            dirty.insert(Arc::clone(user));
+        }
+        bucket.level = bucket.level.max(level);
+    }
+
+    /// What is in the bucket.
+    pub(super) fn level(&self, user: &str, now: Moment) -> f64 {
+        self.with(user, |bucket| bucket.leak(now).level)
+    }
+
     pub(super) fn is_shared(&self, user: &str) -> bool {
         lock(&self.0).users.get(user).is_some_and(|bucket| bucket.is_shared)
     }
@@ -81,6 +103,7 @@ impl Buckets for Fake {
         let bucket = users.entry(user.into()).or_default().leak(now);
         if bucket.is_shared != is_shared {
             (bucket.unreported, bucket.on_its_way, bucket.noted) = (0.0, 0.0, 0.0);
+            bucket.least = <_>::default();
         }
         bucket.is_shared = is_shared;
         dirty.remove(user);
@@ -106,11 +129,20 @@ impl Buckets for Fake {
         })
     }
 
+    fn take_least(&self, user: &str, now: Moment) -> Vec<Level> {
+        self.with(user, |bucket| {
+            let taken = core::mem::take(&mut bucket.least[1]);
+            bucket.least[0] = if left(taken, now) > left(bucket.least[0], now) { taken } else { bucket.least[0] };
+            told(left(taken, now))
+        })
+    }
+
     fn settle(&self, user: &str, levels: &[Level], acknowledges: bool, now: Moment) {
         self.with(user, |bucket| {
             let before = bucket.leak(now).level;
             bucket.noted += core::mem::take(&mut bucket.on_its_way);
-            bucket.level = units(levels) + bucket.unreported;
+            bucket.least[0] = <_>::default();
+            bucket.level = units(levels).max(left(bucket.least[1], now)) + bucket.unreported;
             if acknowledges {
                 bucket.noted = 0.0;
             } else {
@@ -122,7 +154,10 @@ impl Buckets for Fake {
     fn lose(&self, user: &str) {
         let is_lost = self.with(user, |bucket| {
             bucket.unreported += core::mem::take(&mut bucket.on_its_way);
-            bucket.is_shared && bucket.unreported > 0.0
+            let said = core::mem::take(&mut bucket.least[0]);
+            // Whichever is more at one time is so at every time.
+            bucket.least[1] = if left(said, said.1) > left(bucket.least[1], said.1) { said } else { bucket.least[1] };
+            bucket.is_shared && (bucket.unreported > 0.0 || bucket.least[1].0 > 0.0)
         });
         if is_lost {
             lock(&self.0).dirty.insert(user.into());

@@ -36,8 +36,12 @@ pub(super) struct Store {
 
 impl User {
     fn leak(&mut self, now: u64) {
+        self.level = (self.level_at(now), now);
+    }
+
+    pub(super) fn level_at(&self, now: u64) -> f64 {
         let (units, at) = self.level;
-        self.level = ((units - self.rate * now.saturating_sub(at) as f64 / 1e6).max(0.0), now);
+        (units - self.rate * now.saturating_sub(at) as f64 / 1e6).max(0.0)
     }
 
     fn pour(&mut self, levels: &[Level], how: fn(f64, f64) -> f64) {
@@ -208,7 +212,8 @@ impl Store {
                     user.disown();
                 }
             }),
-            Op::Report { node, user, used } => self.levels(user, *node, |user| {
+            Op::Report { node, user, used, least } => self.levels(user, *node, |user| {
+                user.pour(least, f64::max);
                 let more: f64 = used.iter().map(|level| level.units).sum();
                 if user.owner.is_some_and(|owner| owner != *node) {
                     user.awaiting += more;

@@ -200,6 +200,61 @@ fn an_owner_shares_and_owns_again() {
     assert!(!world.peers[0].buckets.is_shared("ada"), "the only one owns again");
 }
 
+/// Three nodes that hold ada.
+fn three_share(user: &Arc<str>) -> World {
+    let mut world = joined(3);
+    (0..3).for_each(|at| world.enter(at, user, 9));
+    world.run(200);
+    assert!(world.peers.iter().all(|peer| peer.buckets.is_shared(user)));
+    world
+}
+
+#[test]
+fn what_came_from_another_key_is_not_added_up() {
+    let user: Arc<str> = "ada".into();
+    // Answers come; nobody knows whether one was carried out; a node is cut off before it has said it.
+    for outcome in 0..4 {
+        let mut world = three_share(&user);
+        for peer in &world.peers {
+            peer.buckets.fill_to(&user, 6.0, world.now);
+        }
+        world.pass_time(20);
+        (0..3).for_each(|at| world.poll(at));
+        match outcome {
+            3 => world.break_off(0, 0),
+            outcome => while world.carry_out(0, outcome) {},
+        }
+        world.connect_all();
+        world.run(100);
+        let (level, left) = (world.store.users[&user].level_at(world.store.now), 6.0 - RATE * 0.13);
+        assert!(level > left - 0.5 && level <= 6.0, "{outcome}: {level}, and {left} is left of what each has said");
+        for peer in &world.peers {
+            let level = peer.buckets.level(&user, world.now);
+            assert!(level > left - 0.5 && level <= 6.0, "{outcome}: {level} at {:?}", peer.id);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_goes_says_first_what_came_from_another_key() {
+    let user: Arc<str> = "ada".into();
+    for is_stopped in [false, true] {
+        let mut world = three_share(&user);
+        world.peers[0].buckets.fill_to(&user, 6.0, world.now);
+        if is_stopped {
+            let (id, now) = (world.peers[0].id, world.now);
+            for op in world.peers[0].node.stop(now) {
+                world.store.carry_out(id, &op);
+            }
+        } else {
+            world.exit(0, &user);
+            world.flow();
+        }
+        let level = world.store.users[&user].level_at(world.store.now);
+        assert!(level > 5.5, "{is_stopped}: {level}");
+    }
+}
+
 #[test]
 fn levels_outlive_the_last_connection() {
     let mut world = joined(2);

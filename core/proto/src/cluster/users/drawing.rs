@@ -44,19 +44,19 @@ impl Users {
         let op = match drawing {
             Drawing::Share => {
                 // The levels hold it all.
-                drop(buckets.take_unreported(name, now));
+                drop((buckets.take_unreported(name, now), buckets.take_least(name, now)));
                 reports = true;
                 Op::Share { node, user, levels: buckets.levels(name, now) }
             }
             Drawing::Report => {
                 state.wants_report = false;
-                let used = buckets.take_unreported(name, now);
-                if used.is_empty() && !state.wants_look {
+                let (used, least) = (buckets.take_unreported(name, now), buckets.take_least(name, now));
+                if used.is_empty() && least.is_empty() && !state.wants_look {
                     return;
                 }
                 state.wants_look = false;
                 reports = true;
-                Op::Report { node, user, used }
+                Op::Report { node, user, used, least }
             }
             Drawing::TakeOver(from) => {
                 let mut is_gone = false;
@@ -70,7 +70,7 @@ impl Users {
             Drawing::Drop(from) => Op::TakeOver { node, user, from, is_gone: true, full: buckets.full(name) },
             Drawing::Restore => {
                 if is_shared {
-                    drop(buckets.take_unreported(name, now));
+                    drop((buckets.take_unreported(name, now), buckets.take_least(name, now)));
                     reports = true;
                 }
                 let levels = buckets.levels(name, now);

@@ -1,7 +1,7 @@
 //! A connection of a user that other nodes of a cluster hold, too.
 
 use super::*;
-use crate::cluster::ops::Buckets;
+use crate::cluster::ops::{Buckets, Level};
 use crate::limits::{Limits, Seat};
 
 const SHARED: &str = r#", "protocol": "raw", "max_message_bytes": 100,
@@ -119,4 +119,78 @@ fn a_reload_and_a_drain_let_what_waits_go_on() {
     assert_eq!(rig.seen.messages.len(), 4, "no longer than a message may wait by the new rules");
     rig.turn(Connection::release_all_delayed);
     assert_eq!((rig.seen.messages.last().unwrap().as_str(), rig.close_code()), ("last", None));
+}
+
+/// A route has a `rate_limit` of its own, or has not.
+fn of_scope(scope: &str, per_second: u32) -> Arc<Policy> {
+    let rate = format!(r#"{{"per_second": {per_second}, "burst": {}, "queue": 20}}"#, per_second * 2);
+    let options = format!(
+        r#"{{"origins": ["https://a.example"], "auth": "none", "protocol": "raw", "ping_interval_ms": 0,
+        "idle_timeout_ms": 0, "rate_limit": {rate}}}"#
+    );
+    let mut policy = Policy::new(Options::from_json(&options).unwrap(), &NoFiles).unwrap();
+    policy.scope = scope.into();
+    Arc::new(policy)
+}
+
+fn reload(rig: &mut Rig, seat: &Seat, to: &Arc<Policy>) {
+    let rate_key = seat.rate_key(to.rate_limit.as_ref().unwrap(), &to.scope, rig.now);
+    let before = core::mem::replace(&mut rig.policy, Arc::clone(to));
+    rig.conn.change_policy(PolicyChange { before: &before, after: to, rate_key, roles: Roles::default() }, rig.now);
+}
+
+#[test]
+fn nodes_that_all_reload_say_a_level_and_nothing_that_passed() {
+    let (before, after) = (of_scope("/r", 20), of_scope("", 40));
+    let now = Moment::from_millis(1000);
+    let told = |scope: &str, units: f64, units_per_second| Level {
+        scope: scope.into(),
+        units,
+        units_per_second,
+        bytes: 20.0,
+        bytes_per_second: 262_144.0,
+    };
+    let mut nodes: Vec<_> = (0..4)
+        .map(|_| {
+            let limits = Arc::new(Limits::default());
+            let mut seat = limits.enter_server(&before).unwrap();
+            seat.enter_user("alice", &before, now).unwrap();
+            limits.share("alice", true, now);
+            let key = seat.rate_key(before.rate_limit.as_ref().unwrap(), &before.scope, now);
+            let mut rig = Rig::with(&before, key);
+            (0..5).for_each(|_| rig.text("x"));
+            drop(limits.take_unreported("alice", now));
+            limits.settle("alice", &[told("/r", 20.0, 20.0)], true, now);
+            (limits, seat, rig)
+        })
+        .collect();
+    for (limits, seat, rig) in &mut nodes {
+        reload(rig, seat, &after);
+        assert_eq!(limits.take_dirty(), ["alice".into()]);
+        assert!(limits.take_unreported("alice", now).is_empty(), "nothing has passed");
+        let [least] = &limits.take_least("alice", now)[..] else { panic!("one scope has a level") };
+        assert!(
+            (&*least.scope, (least.units - 20.0).abs() < 1e-3, (least.bytes - 20.0).abs() < 1.0) == ("", true, true)
+        );
+        // It is lost, said again, and a rate changes meanwhile.
+        limits.lose("alice");
+        reload(rig, seat, &of_scope("", 80));
+        rig.text("x");
+        let (used, least) = (limits.take_unreported("alice", now), limits.take_least("alice", now));
+        assert!((used[0].units - 1.0).abs() < 1e-3 && (least[0].units - 20.0).abs() < 1e-3, "{used:?} {least:?}");
+        // Another answer says less than what it has not heard.
+        limits.lose("alice");
+        limits.settle("alice", &[told("", 3.0, 80.0)], true, now);
+        assert!(
+            (limits.levels("alice", now).iter().find(|level| level.scope.is_empty()).unwrap().units - 21.0).abs()
+                < 1e-3
+        );
+        drop((limits.take_unreported("alice", now), limits.take_least("alice", now)));
+    }
+    for (limits, _, rig) in &mut nodes {
+        // By the greatest of what all said, and what passed.
+        limits.settle("alice", &[told("", 24.0, 80.0)], true, now);
+        (0..10).for_each(|_| rig.text("x"));
+        assert_eq!((rig.seen.messages.len(), rig.close_code()), (16, None), "{:?}", rig.seen.details);
+    }
 }

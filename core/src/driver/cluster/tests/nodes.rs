@@ -38,6 +38,9 @@ impl Buckets for Unused {
     fn take_unreported(&self, _user: &str, _now: Moment) -> Vec<Level> {
         Vec::new()
     }
+    fn take_least(&self, _user: &str, _now: Moment) -> Vec<Level> {
+        Vec::new()
+    }
     fn settle(&self, _user: &str, _levels: &[Level], _acknowledges: bool, _now: Moment) {}
     fn lose(&self, _user: &str) {}
     fn raise(&self, _user: &str, _levels: &[Level], _now: Moment) {}
