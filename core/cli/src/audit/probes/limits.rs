@@ -187,14 +187,19 @@ fn unless_held_back(examiner: &Examiner, seen: &Seen, ruling: Ruling) -> Ruling 
     ruling
 }
 
-/// Whether about as much as was counted comes to a connection that sends nothing: then hardly any of it is an answer.
+/// Whether hardly any of what came to a flood is an answer, since about as much comes to one who is silent. Where much more does,
+/// the flood was held back.
+fn is_unasked(came: u64, to_silent: u64) -> bool {
+    to_silent > 0 && to_silent * 8 >= came * 7 && to_silent <= came * 2
+}
+
+/// The same, on a connection that sends nothing for as long as the flood lasted.
 fn comes_unasked(examiner: &Examiner, visit: &Visit<'_>, came: u64) -> bool {
     let Ok(mut silent) = examiner.visit() else { return false };
     silent.seen.like.clone_from(&visit.seen.like);
     let (before, time) = (silent.seen.answers(), visit.age().saturating_sub(silent.age()));
-    silent.wait(time, |seen| seen.answers() >= before + came);
-    let unasked = silent.seen.answers() - before;
-    unasked > 0 && unasked * 8 >= came * 7
+    silent.wait(time, |seen| seen.answers() > before + came * 2);
+    is_unasked(came, silent.seen.answers() - before)
 }
 
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
@@ -341,6 +346,15 @@ mod tests {
         assert_eq!(judge(&seen, 300, 0), Verdict::Finding(Severity::Medium));
         assert_eq!(judge(&Seen::default(), 300, 300), Verdict::Unknown);
         assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 0, 300), Verdict::Passed);
+    }
+
+    #[test]
+    fn what_comes_to_the_silent_is_no_answer() {
+        assert!(is_unasked(7, 7) && is_unasked(78, 80) && is_unasked(1, 2));
+        // Answers besides, nothing at all, and a server that says no more to who sends too much.
+        assert!(
+            !is_unasked(41, 7) && !is_unasked(34, 0) && !is_unasked(0, 0) && !is_unasked(0, 1) && !is_unasked(3, 40)
+        );
     }
 
     #[test]
