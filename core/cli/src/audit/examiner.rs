@@ -88,9 +88,48 @@ pub(crate) struct Examiner {
     pub(crate) way_in: Result<Ask, String>,
     /// The same with what was tried first, where none is let in.
     pub(crate) first_try: Ask,
-    pub(crate) content: OnceLock<(Content, u64)>,
+    pub(crate) ordinary: OnceLock<Ordinary>,
     pub(crate) any_origin: OnceLock<bool>,
     pub(crate) silence: Mutex<Silence>,
+}
+
+/// What is known of the ordinary message.
+#[derive(Clone)]
+pub(crate) struct Ordinary {
+    /// Whether it is taken when it comes as it should.
+    pub(crate) content: Content,
+    /// How many messages answer it.
+    pub(crate) answers: u64,
+    /// Those answers, if they are the same each time.
+    pub(crate) texts: Vec<String>,
+    /// Whether the server says something by itself as well.
+    pub(crate) talks: bool,
+}
+
+impl Ordinary {
+    fn refused(how: String) -> Self {
+        Self { content: Content::Refused(how), answers: 0, texts: Vec::new(), talks: false }
+    }
+
+    /// Of what answered it twice. A greeting comes once, and what a server sends by itself may come between: the fewer are answers,
+    /// and their words are known if they were said before.
+    fn answered(content: Content, first: &Reply, second: Reply, talks: bool) -> Self {
+        let is_known = second.texts.len() as u64 == second.messages && second.messages <= first.messages;
+        let texts = if is_known && second.texts.iter().all(|text| first.texts.contains(text)) {
+            second.texts
+        } else {
+            Vec::new()
+        };
+        Self { content, answers: first.messages.min(second.messages), texts, talks }
+    }
+}
+
+/// What came after a message.
+#[derive(Default)]
+struct Reply {
+    messages: u64,
+    /// The texts among the first messages of a connection.
+    texts: Vec<String>,
 }
 
 /// What is known of a connection that sends nothing: how long it was watched, and how it ended meanwhile.
@@ -341,33 +380,51 @@ impl Examiner {
         known.end.clone().filter(|_| known.watched <= until)
     }
 
-    /// Whether the ordinary message is taken when it comes as it should, and how many messages answer it. Asked once.
+    /// Whether the ordinary message is taken when it comes as it should, and how many messages say so: none where the server says
+    /// something by itself as well.
     pub(crate) fn content(&self) -> (Content, u64) {
-        self.content.get_or_init(|| self.try_content()).clone()
+        let ordinary = self.ordinary();
+        (ordinary.content, if ordinary.talks { 0 } else { ordinary.answers })
     }
 
-    fn try_content(&self) -> (Content, u64) {
+    /// All that is known of the ordinary message. Asked once.
+    pub(crate) fn ordinary(&self) -> Ordinary {
+        self.ordinary.get_or_init(|| self.try_ordinary()).clone()
+    }
+
+    fn try_ordinary(&self) -> Ordinary {
         let Ok(mut visit) = self.visit() else {
-            return (Content::Refused("there was no connection to try it on".to_owned()), 0);
+            return Ordinary::refused("there was no connection to try it on".to_owned());
         };
+        let Some(first) = self.say(&mut visit, "wsguard-audit content") else {
+            return Ordinary::refused(visit.seen.ending().unwrap_or_else(|| "no answer to a ping".to_owned()));
+        };
+        // Some are valid once, as a credential in the first message is. Not at once: there may be a limit of their rate.
         let before = visit.seen.messages;
+        visit.wait(SETTLED, |_| false);
+        let talks = visit.seen.messages > before;
+        let second = self.say(&mut visit, "wsguard-audit again").unwrap_or_default();
+        if talks || second.messages < first.messages.max(1) {
+            // An application may refuse it later than its library answers the ping.
+            let grace = visit.grace(self.timeout);
+            visit.wait(grace, |_| false);
+        }
+        let content = match visit.seen.ending() {
+            Some(how) if self.end_of_silence(&visit).is_none() => Content::Once(how),
+            // It was not the message that ended it.
+            _ => Content::Taken,
+        };
+        Ordinary::answered(content, &first, second, talks)
+    }
+
+    /// Sends the ordinary message, and tells what came until a ping behind it was answered.
+    fn say(&self, visit: &mut Visit<'_>, tag: &str) -> Option<Reply> {
+        let (messages, texts) = (visit.seen.messages, visit.seen.texts.len());
         visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
         // An answer, or an end, comes soon where it comes at all.
         let grace = visit.grace(self.timeout);
-        visit.wait(grace, |seen| seen.messages > before);
-        if visit.ping("wsguard-audit content", self.timeout).is_none() {
-            let how = visit.seen.ending().unwrap_or_else(|| "no answer to a ping".to_owned());
-            return (Content::Refused(how), 0);
-        }
-        let answers = visit.seen.messages - before;
-        // Some are valid once, as a credential in the first message is. Not at once: there may be a limit of their rate.
-        visit.wait(SETTLED, |_| false);
-        visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
-        visit.ping_behind("wsguard-audit again", self.timeout, answers);
-        match visit.seen.ending() {
-            Some(how) if self.end_of_silence(&visit).is_none() => (Content::Once(how), answers),
-            // It was not the message that ended it.
-            _ => (Content::Taken, answers),
-        }
+        visit.wait(grace, |seen| seen.messages > messages);
+        visit.ping(tag, self.timeout)?;
+        Some(Reply { messages: visit.seen.messages - messages, texts: visit.seen.texts[texts..].to_vec() })
     }
 }

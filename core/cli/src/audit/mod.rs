@@ -126,7 +126,7 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
     Ok(Examiner {
         purse: Purse::new(budget(checks, 1.0, 0), 1.0),
         way_in: Err("it was not looked for".to_owned()),
-        content: OnceLock::new(),
+        ordinary: OnceLock::new(),
         any_origin: OnceLock::new(),
         silence: Mutex::default(),
         target,

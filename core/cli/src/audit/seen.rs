@@ -17,6 +17,10 @@ pub(crate) struct Seen {
     pub(crate) pongs: u64,
     pub(crate) last_pong: Vec<u8>,
     pub(crate) texts: Vec<String>,
+    /// What answers the ordinary message, where it is the same each time.
+    pub(crate) like: Vec<String>,
+    /// How many messages were one of these.
+    pub(crate) alike: u64,
     /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
     pub(crate) close: Option<(u16, String)>,
     pub(crate) end: Option<End>,
@@ -39,12 +43,21 @@ impl Seen {
                 self.last_pong.clone_from(&frame.start);
             }
             _ => {
-                if frame.opcode() == 1 && self.texts.len() < KEPT_TEXTS {
-                    self.texts.push(String::from_utf8_lossy(&frame.start).into_owned());
+                if frame.opcode() == 1 && (self.texts.len() < KEPT_TEXTS || !self.like.is_empty()) {
+                    let text = String::from_utf8_lossy(&frame.start).into_owned();
+                    self.alike += u64::from(self.like.contains(&text));
+                    if self.texts.len() < KEPT_TEXTS {
+                        self.texts.push(text);
+                    }
                 }
                 self.messages += u64::from(frame.ends_message());
             }
         }
+    }
+
+    /// How many messages may be answers to the ordinary one.
+    pub(crate) fn answers(&self) -> u64 {
+        if self.like.is_empty() { self.messages } else { self.alike }
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -2,6 +2,7 @@
 //! reaches the terminal. The servers of other libraries are in tests/audit.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod answers;
 #[cfg(target_os = "linux")]
 mod between;
 mod careless;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::frames::{AFTER, ruling};
 use crate::audit::bomb;
-use crate::audit::examiner::{Examiner, Opening, SETTLED, Unreached};
+use crate::audit::examiner::{Examiner, Opening, Ordinary, SETTLED, Unreached};
 use crate::audit::frame::{PING, RSV1, TEXT, header, masked, part};
 use crate::audit::head::Ask;
 use crate::audit::ruling::{Ruled, Ruling, Severity, Verdict};
@@ -153,15 +153,27 @@ pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
     Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::Medium, sent))
 }
 
-/// Judges a flood: `expected` answers would say that all of it was taken.
-fn judge_flood(seen: &Seen, content: &Content, expected: u64, severity: Severity, sent: &str) -> Ruling {
+/// How many answers came to a flood, and how many would say that all of it was taken: 0 where none can be counted.
+#[derive(Clone, Copy)]
+struct Answers {
+    came: u64,
+    expected: u64,
+}
+
+impl Answers {
+    fn are_few(self) -> bool {
+        self.came * 10 < self.expected * 9
+    }
+}
+
+/// Judges a flood.
+fn judge_flood(seen: &Seen, content: &Content, answers: Answers, severity: Severity, sent: &str) -> Ruling {
+    let Answers { came, expected } = answers;
     match bait(seen, AFTER, content) {
-        Bait::Taken(_) if expected > 0 && seen.messages * 10 < expected * 9 => {
-            Ruling::passed(sent, format!("{} of {expected} expected answers: the rest was held back", seen.messages))
+        Bait::Taken(_) if answers.are_few() => {
+            Ruling::passed(sent, format!("{came} of {expected} expected answers: the rest was held back"))
         }
-        Bait::Taken(_) if expected > 0 => {
-            Ruling::finding(severity, sent, format!("all were taken: {} answers", seen.messages))
-        }
+        Bait::Taken(_) if expected > 0 => Ruling::finding(severity, sent, format!("all were taken: {came} answers")),
         Bait::Taken(how) => Ruling::finding(severity, sent, format!("the connection lives: {how}")),
         judged => ruling(judged, severity, sent),
     }
@@ -175,10 +187,25 @@ fn unless_held_back(examiner: &Examiner, seen: &Seen, ruling: Ruling) -> Ruling 
     ruling
 }
 
+/// Whether hardly any of what came to a flood is an answer, since about as much comes to one who is silent. Where much more does,
+/// the flood was held back.
+fn is_unasked(came: u64, to_silent: u64) -> bool {
+    to_silent > 0 && to_silent * 8 >= came * 7 && to_silent <= came * 2
+}
+
+/// The same, on a connection that sends nothing for as long as the flood lasted.
+fn comes_unasked(examiner: &Examiner, visit: &Visit<'_>, came: u64) -> bool {
+    let Ok(mut silent) = examiner.visit() else { return false };
+    silent.seen.like.clone_from(&visit.seen.like);
+    let (before, time) = (silent.seen.answers(), visit.age().saturating_sub(silent.age()));
+    silent.wait(time, |seen| seen.answers() > before + came * 2);
+    is_unasked(came, silent.seen.answers() - before)
+}
+
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
     // Before, since it takes some seconds: a connection that waits for it meanwhile may be ended as too silent.
-    let (content, answers) = examiner.content();
+    let Ordinary { content, answers, texts, .. } = examiner.ordinary();
     let mut visit = examiner.visit()?;
     let unfit = match &content {
         Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
@@ -188,18 +215,21 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     if let Some(why) = unfit {
         return Ok(Ruling::unknown(sent, why));
     }
-    let before = visit.seen.messages;
+    // Those that came already do not count.
+    visit.seen.like = texts;
+    let before = visit.seen.answers();
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
-    let expected = answers * u64::from(MESSAGES);
-    // Those that came already do not count again.
-    let missing = (before + expected).saturating_sub(visit.seen.messages);
+    let all = before + answers * u64::from(MESSAGES);
+    let missing = all.saturating_sub(visit.seen.answers());
     visit.ping_behind(AFTER, examiner.timeout, missing);
     // A slow application is given the time that an answer may take before it is said to hold something back.
-    let all = before + expected;
-    visit.wait(examiner.timeout, |seen| seen.messages >= all);
-    let seen = Seen { messages: visit.seen.messages - before, ..visit.seen.clone() };
-    let judged = judge_flood(&seen, &content, expected, Severity::Medium, &sent);
-    Ok(examiner.unless_silence_ends(&visit, unless_held_back(examiner, &seen, judged)))
+    visit.wait(examiner.timeout, |seen| seen.answers() >= all);
+    let mut answers = Answers { came: visit.seen.answers() - before, expected: all - before };
+    if answers.are_few() && !visit.seen.is_over() && comes_unasked(examiner, &visit, answers.came) {
+        answers.expected = 0;
+    }
+    let judged = judge_flood(&visit.seen, &content, answers, Severity::Medium, &sent);
+    Ok(examiner.unless_silence_ends(&visit, unless_held_back(examiner, &visit.seen, judged)))
 }
 
 /// Judges a flood of pings: one answer for many is what RFC 6455 allows (section 5.5.3), and costs little.
@@ -306,14 +336,25 @@ mod tests {
     #[test]
     fn a_flood_that_is_held_back_is_no_finding() {
         let pong = Frame { first: 0x8a, len: 0, start: AFTER.as_bytes().to_vec() };
-        let mut seen = Seen { messages: 300, ..Seen::default() };
+        let mut seen = Seen::default();
         seen.note(&pong);
-        let judge = |seen: &Seen, expected| judge_flood(seen, &Content::Taken, expected, Severity::Medium, "x").verdict;
-        assert_eq!(judge(&seen, 300), Verdict::Finding(Severity::Medium));
-        assert_eq!(judge(&Seen { messages: 40, ..seen.clone() }, 300), Verdict::Passed);
-        assert_eq!(judge(&seen, 0), Verdict::Finding(Severity::Medium));
-        assert_eq!(judge(&Seen::default(), 300), Verdict::Unknown);
-        assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 300), Verdict::Passed);
+        let judge = |seen: &Seen, came, expected| {
+            judge_flood(seen, &Content::Taken, Answers { came, expected }, Severity::Medium, "x").verdict
+        };
+        assert_eq!(judge(&seen, 300, 300), Verdict::Finding(Severity::Medium));
+        assert_eq!(judge(&seen, 40, 300), Verdict::Passed);
+        assert_eq!(judge(&seen, 300, 0), Verdict::Finding(Severity::Medium));
+        assert_eq!(judge(&Seen::default(), 300, 300), Verdict::Unknown);
+        assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 0, 300), Verdict::Passed);
+    }
+
+    #[test]
+    fn what_comes_to_the_silent_is_no_answer() {
+        assert!(is_unasked(7, 7) && is_unasked(78, 80) && is_unasked(1, 2));
+        // Answers besides, nothing at all, and a server that says no more to who sends too much.
+        assert!(
+            !is_unasked(41, 7) && !is_unasked(34, 0) && !is_unasked(0, 0) && !is_unasked(0, 1) && !is_unasked(3, 40)
+        );
     }
 
     #[test]
