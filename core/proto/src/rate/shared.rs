@@ -85,6 +85,8 @@ pub(super) struct Account {
     noted: f64,
     /// What waits and has not passed.
     waiting: f64,
+    /// What waits no more, of all that did since nothing waited.
+    gone: f64,
     /// It is as full as this at least, by what came from another key: that passed once, and each node may say it.
     least: Bucket,
     /// That is said, without an answer yet.
@@ -136,6 +138,23 @@ impl Account {
 
     fn rise(&mut self, amount: f64) {
         self.unreported = (self.unreported + amount).max(0.0);
+    }
+
+    /// It waits. Returns its [`turn`](Self::ahead).
+    fn wait(&mut self, amount: f64) -> f64 {
+        let turn = self.gone + self.waiting;
+        self.waiting += amount;
+        turn
+    }
+
+    fn wait_no_more(&mut self, amount: f64, is_last: bool) {
+        self.waiting = if is_last { 0.0 } else { (self.waiting - amount).max(0.0) };
+        self.gone = if is_last { 0.0 } else { self.gone + amount };
+    }
+
+    /// How much waits here that came before what has this turn. Where others went first it is less than that, and never more.
+    fn ahead(&self, turn: f64, amount: f64) -> f64 {
+        (turn - self.gone).min(self.waiting - amount).max(0.0)
     }
 }
 
@@ -215,6 +234,8 @@ pub(super) struct Unpoured {
     passes_then: bool,
     units: f64,
     bytes: f64,
+    /// Its turn in units and in bytes, behind what waited when it came.
+    turn: (f64, f64),
     /// The time that a full bucket of bytes takes to leak by the rules that it came by: routes may differ in that.
     byte_burst: u64,
     /// Bytes of it that were poured as they came, and how often the bucket had drained by then.
@@ -327,8 +348,24 @@ impl RateState {
 
     /// The buckets with what waits in them.
     pub(super) fn with_waiting(&self, rules: &RateRules, now: Moment) -> Self {
-        let (units, bytes) =
-            self.shared.as_ref().map_or((0.0, 0.0), |shared| (shared.messages.waiting, shared.bytes.waiting));
+        let waiting = self.shared.as_ref().map_or((0.0, 0.0), |shared| (shared.messages.waiting, shared.bytes.waiting));
+        self.with(waiting, rules, now)
+    }
+
+    /// The buckets with what came before a message that waits: on one node who came first passes first. No more than a lease of it, and
+    /// what they hold with the message itself: a connection that stands still keeps the others of its user from no more than that.
+    fn with_ahead(&self, unpoured: &Unpoured, rules: &RateRules, now: Moment) -> Self {
+        let Some(shared) = &self.shared else { return self.with((0.0, 0.0), rules, now) };
+        let ahead = |account: &Account, turn: f64, amount: f64, rate: &Rate| {
+            account.ahead(turn, amount).min(rate.lease()).min(rate.burst() - amount).max(0.0)
+        };
+        let units = ahead(&shared.messages, unpoured.turn.0, unpoured.units, &rules.messages);
+        let bytes =
+            rules.bytes.as_ref().map_or(0.0, |rate| ahead(&shared.bytes, unpoured.turn.1, unpoured.bytes, rate));
+        self.with((units, bytes), rules, now)
+    }
+
+    fn with(&self, (units, bytes): (f64, f64), rules: &RateRules, now: Moment) -> Self {
         let after = |bucket: &Bucket, nanos: u64| {
             if nanos == 0 { *bucket } else { Bucket::emptying_at(bucket.empty_at().max(now).after_nanos(nanos)) }
         };
@@ -371,8 +408,7 @@ impl RateKey {
             return Err(if waits_for_rate { Overflow::Delayed { bytes } } else { Overflow::Unacknowledged { bytes } });
         }
         shared.waiting += 1;
-        shared.messages.waiting += units;
-        shared.bytes.waiting += bytes;
+        let turn = (shared.messages.wait(units), shared.bytes.wait(bytes));
         let is_kept = rules.bytes.is_some() && charge.charged.empty_at() > now;
         let kept = (if is_kept { (charge.bytes as f64 - bytes).max(0.0) } else { 0.0 }, shared.times_drained);
         shared.kept_bytes += kept.0;
@@ -383,7 +419,7 @@ impl RateKey {
         let latest = longest_wait(rules, now).after_millis(ANSWER_MS);
         let byte_burst = rules.bytes.as_ref().map_or(0, Rate::burst_nanos);
         let unpoured =
-            Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes, byte_burst, kept };
+            Unpoured { charge: alone, came: now, latest, passes_then: false, units, bytes, turn, byte_burst, kept };
         let place =
             QueuePlace { key: Arc::clone(self), is_counted: waits_for_rate, unpoured: Some(Box::new(unpoured)) };
         let at = if waits_for_rate { poured.at } else { now.after_millis(RETRY_MS) };
@@ -401,7 +437,8 @@ impl RateKey {
             (None, Some(shared)) => {
                 shared.user = None;
                 for account in [&mut shared.messages, &mut shared.bytes] {
-                    *account = Account { waiting: account.waiting, ..Account::default() };
+                    let Account { waiting, gone, .. } = *account;
+                    *account = Account { waiting, gone, ..Account::default() };
                 }
                 state.forget_shared();
             }
@@ -498,7 +535,7 @@ impl RateState {
             shared.kept_bytes = if is_last { 0.0 } else { (shared.kept_bytes - unpoured.kept.0).max(0.0) };
         }
         for (account, amount) in [(&mut shared.messages, unpoured.units), (&mut shared.bytes, unpoured.bytes)] {
-            account.waiting = if is_last { 0.0 } else { (account.waiting - amount).max(0.0) };
+            account.wait_no_more(amount, is_last);
         }
     }
 
@@ -531,7 +568,8 @@ impl QueuePlace {
         // What costs more than the bucket holds passes when it is empty.
         state.note_drained(now);
         let full = Charge { held: 0, charged: state.charged(unpoured, rules, now), ..unpoured.charge };
-        let poured = state.try_message(rules, &Charge { cost: full.cost.min(rules.messages.burst()), ..full }, now);
+        let fitting = Charge { cost: full.cost.min(rules.messages.burst()), ..full };
+        let poured = state.try_message(rules, &fitting, now);
         let (units, bytes) = RateState::costs(rules, &full, now);
         if !(unpoured.passes_then && unpoured.latest <= now) {
             if poured.at > unpoured.latest.max(now) {
@@ -547,6 +585,10 @@ impl QueuePlace {
             }
             if state.shared.as_ref().is_some_and(|shared| !shared.allows(rules, units, bytes, false)) {
                 return Err(Held::Until(now.after_millis(RETRY_MS)));
+            }
+            let turn = state.with_ahead(unpoured, rules, now).try_message(rules, &fitting, now).at;
+            if turn > now && turn <= unpoured.latest {
+                return Err(Held::Until(turn));
             }
         }
         let poured = state.try_message(rules, &full, now);

@@ -296,6 +296,75 @@ fn others_that_use_up_the_rate_make_what_waits_overflow() {
     assert_eq!(place.pass(Some(&rules), now.after_millis(10)), Ok(()));
 }
 
+/// Two messages of a user wait on a node whose bucket is full: one unit leaks in 100 ms.
+fn two_that_wait(rules: &RateRules, now: Moment) -> (Node, [QueuePlace; 2]) {
+    let node = Node::new(rules, true);
+    let told = Level { scope: "".into(), units: 4.0, units_per_second: 10.0, bytes: 0.0, bytes_per_second: 0.0 };
+    node.limits.settle(USER, &[told], true, now);
+    let charge = Charge { cost: 1.0, bytes: 0, charged: Bucket::default(), not_before: Moment::START, held: 0 };
+    let places = [0, 1].map(|_| match node.key.admit(rules, &charge, now) {
+        Ok((Passing::At(_, place), _)) => place,
+        other => panic!("the bucket is full: {other:?}"),
+    });
+    (node, places)
+}
+
+#[test]
+fn who_came_first_passes_first_on_a_node() {
+    let (rules, now) = (rules(10.0, 4.0, 5), Moment::from_millis(1));
+    let (node, [mut first, mut second]) = two_that_wait(&rules, now);
+    // There is room for one, and the later one happens to ask first.
+    let at = now.after_millis(101);
+    let Err(Held::Until(next)) = second.pass(Some(&rules), at) else { panic!("another one was there before") };
+    assert!(next > at && next <= now.after_millis(201), "{next:?}");
+    assert_eq!(first.pass(Some(&rules), at), Ok(()));
+    node.limits.settle(USER, &node.limits.take_unreported(USER, at), true, at);
+    assert_eq!(second.pass(Some(&rules), now.after_millis(501)), Ok(()));
+    // Nothing is left of their turns.
+    let (_, [mut first, mut second]) = two_that_wait(&rules, now);
+    assert_eq!(first.pass(Some(&rules), at), Ok(()));
+    assert!(second.pass(Some(&rules), at).is_err(), "there is room for one");
+}
+
+#[test]
+fn a_connection_that_stands_still_keeps_back_a_lease() {
+    let (rules, now) = (rules(10.0, 4.0, 5), Moment::from_millis(1));
+    let (node, [_stands_still, mut second]) = two_that_wait(&rules, now);
+    let Err(Held::Until(next)) = second.pass(Some(&rules), now.after_millis(101)) else { panic!("its turn is later") };
+    assert_eq!(second.pass(Some(&rules), next), Ok(()));
+    // Who comes after that goes on by the rate, a lease deeper in the bucket than it would.
+    let charge = Charge { cost: 1.0, bytes: 0, charged: Bucket::default(), not_before: Moment::START, held: 0 };
+    let mut at = next;
+    for _ in 0..10 {
+        let Ok((Passing::At(_, mut third), _)) = node.key.admit(&rules, &charge, at) else { panic!("it is full") };
+        let told = node.limits.levels(USER, at);
+        drop(node.limits.take_unreported(USER, at));
+        node.limits.settle(USER, &told, true, at);
+        at = at.after_millis(101);
+        assert_eq!(third.pass(Some(&rules), at), Ok(()));
+    }
+}
+
+#[test]
+fn who_was_there_before_is_not_waited_for_beyond_the_time_of_a_message() {
+    let (mut rules, now) = (rules(10.0, 4.0, 5), Moment::from_millis(1));
+    rules.queue = 0;
+    let node = Node::new(&rules, true);
+    let charge = Charge { cost: 1.0, bytes: 0, charged: Bucket::default(), not_before: Moment::START, held: 0 };
+    assert!(matches!(node.key.admit(&rules, &charge, now), Ok((Passing::Now, _))));
+    // They wait for the lease.
+    let [_first, mut second] = [0, 1].map(|_| match node.key.admit(&rules, &charge, now) {
+        Ok((Passing::At(_, place), _)) => place,
+        other => panic!("Redis has not answered: {other:?}"),
+    });
+    let told = Level { scope: "".into(), units: 12.95, units_per_second: 10.0, bytes: 0.0, bytes_per_second: 0.0 };
+    let at = now.after_millis(1);
+    drop(node.limits.take_unreported(USER, at));
+    node.limits.settle(USER, &[told], true, at);
+    // A second later there is room for one: it would be over if it waited for the other.
+    assert_eq!(second.pass(Some(&rules), now.after_millis(1000)), Ok(()));
+}
+
 #[test]
 fn one_that_comes_with_a_level_has_no_fresh_burst() {
     let (rules, now) = (rules(10.0, 40.0, 5), Moment::from_millis(1));
