@@ -95,6 +95,11 @@ def host() -> str:
     return f"{platform.machine()}-unknown-linux-gnu"
 
 
+def own() -> Target:
+    """The target that is this machine."""
+    return next(target for target in TARGETS if target.triple == host())
+
+
 def second_toolchain(work: pathlib.Path) -> pathlib.Path | None:
     """A compiler with the sources of its standard library, if `toolchain.sh` has put one there."""
     rustc = work / "rust" / "rustc"

