@@ -30,7 +30,9 @@ EOF
 # Other sources of this machine may have nothing for this architecture.
 sources=/etc/apt/sources.list.d/debian.sources
 if [ -f "$sources" ]; then
-  sed "s/^Types: deb\$/Types: deb deb-src/${NEWER:+;/^Suites:/s/bookworm/trixie/g}" "$sources" >"$apt/debian.sources"
+  types=deb
+  [ "$1" != --sources ] || types="deb deb-src"
+  sed "s/^Types:.*/Types: $types/${NEWER:+;/^Suites:/s/bookworm/trixie/g}" "$sources" >"$apt/debian.sources"
   sources=$apt/debian.sources
   printf 'Dir::Etc::SourceList "%s";\nDir::Etc::SourceParts "/dev/null";\n' "$sources" >>"$apt/apt.conf"
 fi

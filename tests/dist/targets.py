@@ -54,7 +54,7 @@ TARGETS = [
     ),
     Target(
         *("x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2"),
-        *("linux-x64-musl", "x64", "musl", None, frozenset()),
+        *("linux-x64-musl", "x64", "musl", None, BOTH),
     ),
     Target(
         *("aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2"),
