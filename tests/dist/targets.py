@@ -58,7 +58,7 @@ TARGETS = [
     ),
     Target(
         *("aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2"),
-        *("linux-arm64-musl", "arm64", "musl", None, frozenset()),
+        *("linux-arm64-musl", "arm64", "musl", None, frozenset({"npm"})),
     ),
 ]
 
