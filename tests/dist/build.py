@@ -227,7 +227,7 @@ def main() -> None:
     compilers = [compiling.Compiler(one, WORK, SOURCE) for one in wanted]
     able = [one for one in compilers if one.can()]
     # `wsguard` for npm asks for every addon that is packed beside it: none of them may be missing from the upload.
-    loaded = [one for one in able if one.target.is_tried or asked.untried]
+    loaded = {part: [one for one in able if asked.untried or part in one.target.tried] for part in targets.BOTH}
     for compiler in able:
         if {"c", "command", "npm"} & set(parts):
             compiler.build()
@@ -235,10 +235,10 @@ def main() -> None:
             c_face(compiler, made["c"], epoch)
         if "command" in parts:
             command(compiler, made["command"], epoch)
-        if "wheels" in parts and compiler in loaded:
+        if "wheels" in parts and compiler in loaded["wheels"]:
             wheel(compiler, made["python"])
-    if "npm" in parts and loaded:
-        npm(loaded, made["node"], epoch)
+    if "npm" in parts and loaded["npm"]:
+        npm(loaded["npm"], made["node"], epoch)
     if "crates" in parts:
         crates()
     checksums()

@@ -2,6 +2,8 @@
 # Unpacks packages of Debian into a folder, and installs nothing:
 #   debian.sh FOLDER ARCHITECTURE PACKAGE…                    just these
 #   debian.sh FOLDER ARCHITECTURE --complete PACKAGE…         and what they depend on
+#   debian.sh FOLDER ARCHITECTURE --sources PACKAGE           its sources, as they are packed
+# NEWER=1: from the release after Debian 12, where this is Debian 12.
 # It takes no root, and no foreign architecture that dpkg knows of: apt gets lists of its own, in the target directory.
 set -eu
 fail() {
@@ -11,7 +13,7 @@ fail() {
 folder=$1 architecture=$2
 shift 2
 command -v apt-get >/dev/null || fail "this needs Debian's apt-get"
-apt=$CARGO_TARGET_DIR/dist/apt/$architecture
+apt=$CARGO_TARGET_DIR/dist/apt/$architecture${NEWER:+-newer}
 mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$folder"
 : >>"$apt/status"
 cat >"$apt/apt.conf" <<EOF
@@ -26,8 +28,13 @@ Acquire::Languages "none";
 Acquire::Retries "0";
 EOF
 # Other sources of this machine may have nothing for this architecture.
-if [ -f /etc/apt/sources.list.d/debian.sources ]; then
-  printf 'Dir::Etc::SourceList "/etc/apt/sources.list.d/debian.sources";\nDir::Etc::SourceParts "/dev/null";\n' >>"$apt/apt.conf"
+sources=/etc/apt/sources.list.d/debian.sources
+if [ -f "$sources" ]; then
+  types=deb
+  [ "$1" != --sources ] || types="deb deb-src"
+  sed "s/^Types:.*/Types: $types/${NEWER:+;/^Suites:/s/bookworm/trixie/g}" "$sources" >"$apt/debian.sources"
+  sources=$apt/debian.sources
+  printf 'Dir::Etc::SourceList "%s";\nDir::Etc::SourceParts "/dev/null";\n' "$sources" >>"$apt/apt.conf"
 fi
 export APT_CONFIG="$apt/apt.conf"
 # What the mirror does not have shows below, where a package is not found.
@@ -36,6 +43,10 @@ if [ "$1" = --complete ]; then
   shift
   set -- $(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$@" |
     grep '^[a-z0-9]' | sort -u)
+fi
+if [ "$1" = --sources ]; then
+  (cd "$folder" && apt-get source -qq --download-only "$2") || fail "Debian's mirror has no sources of $2 ($(tail -n 1 "$apt/update.log"))"
+  exit 0
 fi
 debs=$(mktemp -d "$apt/debs.XXXXXX")
 trap 'rm -rf "$debs"' EXIT

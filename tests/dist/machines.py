@@ -34,9 +34,7 @@ class Machine:
     def command(self, *program: str | pathlib.Path, libraries: pathlib.Path | None = None) -> list[str]:
         """How a program with its arguments is run from here; `libraries` is looked into for shared ones."""
         if self.target.libc == "musl":
-            # musl's libc is its loader, too.
-            loader = [str(self.root / f"lib/{self.target.processor}-linux-musl/libc.so")]
-            words = [*loader, *(["--library-path", str(libraries)] if libraries else [])]
+            words = [str(self.loader), *(["--library-path", str(libraries)] if libraries else [])]
         else:
             words = ["-E", f"LD_LIBRARY_PATH={libraries}"] if libraries else []
         return [*self.emulator, *words, *map(str, program)]
@@ -47,23 +45,42 @@ class Machine:
 
     @property
     def python(self) -> pathlib.Path:
-        found = self.root / "usr/bin/python3"
+        """Its Python: Debian's, or for musl one that is built here."""
+        if self.target.libc == "glibc":
+            return self.root / "usr/bin/python3"
+        if self.emulator:
+            raise Skip("Python for musl is in no package registry, and is built for this processor alone")
+        found = self.root / "python/bin/python3"
         if not found.exists():
-            raise Skip(f"no Python for {self.target.libc} is known to be in a package registry")
+            obtain(HERE / "musl_python.sh", self.root / "python", self.loader, DEBIAN[self.target.processor])
         return found
 
+    @property
+    def loader(self) -> pathlib.Path:
+        """musl's libc is its loader, too."""
+        return next(self.root.rglob(f"{self.target.processor}-linux-musl/libc.so"))
 
-def unpack(folder: pathlib.Path, architecture: str, packages: list[str]) -> None:
+
+def obtain(*command: str | pathlib.Path, **environment: str) -> None:
+    """Runs a script that gets something; Skip, with what it said last, where it cannot be had."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(WORK / "cache/zig")} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode != 0:
+        said = done.stdout.decode(errors="replace").strip().splitlines()
+        raise Skip(said[-1] if said else f"{pathlib.Path(command[0]).name} ended with {done.returncode}")
+
+
+def unpack(folder: pathlib.Path, architecture: str, packages: list[str], newer: bool = False) -> None:
     """Debian's packages into a folder that is there when it is complete."""
     if folder.is_dir():
         return
     coming = folder.with_name(f"{folder.name}.coming")
     shutil.rmtree(coming, ignore_errors=True)
-    done = subprocess.run(
-        [HERE / "debian.sh", coming, architecture, *packages], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if done.returncode != 0:
-        raise Skip(done.stdout.decode(errors="replace").strip().splitlines()[-1])
+    obtain(HERE / "debian.sh", coming, architecture, *packages, **({"NEWER": "1"} if newer else {}))
     coming.rename(folder)
 
 
@@ -71,7 +88,8 @@ def unpack(folder: pathlib.Path, architecture: str, packages: list[str]) -> None
 def of(target: targets.Target) -> Machine:
     """The machine of a target; Skip where it cannot be had."""
     root = WORK / "machines" / target.short
-    unpack(root, DEBIAN[target.processor], PACKAGES[target.libc])
+    # musl 1.2.3 of Debian 12 leaves relative relocations (RELR) out: Node's libraries for musl have them, and crash.
+    unpack(root, DEBIAN[target.processor], PACKAGES[target.libc], newer=target.libc == "musl")
     if target.processor == platform.machine():
         return Machine(target, root, ())
     name = f"qemu-{target.processor}"

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterator
 
 HONEST = "http://localhost:3000"
+# As README's starts print it, and as `wsguard serve` does.
+ADDRESS = re.compile(rb"(?:listening on |\blistens +address=)(127\.0\.0\.1:\d+)")
 
 
 def shake(address: str, origin: str, token: str | None) -> tuple[socket.socket, str]:
@@ -57,19 +60,19 @@ def frame(peer: socket.socket) -> tuple[int, bytes]:
     return first & 0x0F, exactly(peer, length)
 
 
-def judge(address: str) -> None:
+def judge(address: str, token: str = "change-me", answer: str = "said") -> None:
     """The main job: one served, three refused. An assertion fails where a server does anything else."""
-    peer, head = shake(address, HONEST, "change-me")
+    peer, head = shake(address, HONEST, token)
     assert head.startswith("HTTP/1.1 101"), head
     send(peer, '{"event":"say","data":{"text":"hello"}}')
     opcode, payload = frame(peer)
-    assert opcode == 1 and b'"said"' in payload and b"hello" in payload, payload
+    assert opcode == 1 and json.loads(payload)["event"] == answer and b"hello" in payload, payload
     send(peer, '{"event":"shout","data":{}}')
     opcode, payload = frame(peer)
     assert opcode == 8 and payload[:2] == (1008).to_bytes(2, "big"), payload
     peer.close()
-    for origin, token, status in (("https://evil.example", "change-me", "403"), (HONEST, None, "401")):
-        peer, head = shake(address, origin, token)
+    for origin, shown, status in (("https://evil.example", token, "403"), (HONEST, None, "401")):
+        peer, head = shake(address, origin, shown)
         assert head.startswith(f"HTTP/1.1 {status}"), head
         peer.close()
 
@@ -96,7 +99,7 @@ def address_of(process: subprocess.Popen) -> str:
         if select.select([process.stdout], [], [], 1)[0]:
             got = os.read(process.stdout.fileno(), 4096)
             said += got
-            if match := re.search(rb"listening on (127\.0\.0\.1:\d+)", said):
+            if match := ADDRESS.search(said):
                 return match[1].decode()
             if not got:
                 break

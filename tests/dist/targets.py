@@ -22,8 +22,8 @@ class Target:
     libc: str
     # Debian's word for the architecture; None: no .deb.
     deb: str | None
-    # Whether an addon and a wheel for it have ever been loaded. Where none has, none is made for upload.
-    is_tried: bool
+    # Which of "wheels" and "npm" (the addon) have ever been loaded there. What has not is not made for upload.
+    tried: frozenset[str]
 
     @property
     def short(self) -> str:
@@ -41,39 +41,24 @@ class Target:
         return self.triple.replace("-", "_").upper()
 
 
+# A wheel and an addon.
+BOTH = frozenset({"wheels", "npm"})
 TARGETS = [
     Target(
-        "x86_64-unknown-linux-gnu",
-        "x86_64-linux-gnu.2.17",
-        "manylinux2014",
-        "linux-x64-gnu",
-        "x64",
-        "glibc",
-        "amd64",
-        True,
+        *("x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.17", "manylinux2014"),
+        *("linux-x64-gnu", "x64", "glibc", "amd64", BOTH),
     ),
     Target(
-        "aarch64-unknown-linux-gnu",
-        "aarch64-linux-gnu.2.17",
-        "manylinux2014",
-        "linux-arm64-gnu",
-        "arm64",
-        "glibc",
-        "arm64",
-        True,
+        *("aarch64-unknown-linux-gnu", "aarch64-linux-gnu.2.17", "manylinux2014"),
+        *("linux-arm64-gnu", "arm64", "glibc", "arm64", BOTH),
     ),
     Target(
-        "x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2", "linux-x64-musl", "x64", "musl", None, False
+        *("x86_64-unknown-linux-musl", "x86_64-linux-musl", "musllinux_1_2"),
+        *("linux-x64-musl", "x64", "musl", None, BOTH),
     ),
     Target(
-        "aarch64-unknown-linux-musl",
-        "aarch64-linux-musl",
-        "musllinux_1_2",
-        "linux-arm64-musl",
-        "arm64",
-        "musl",
-        None,
-        False,
+        *("aarch64-unknown-linux-musl", "aarch64-linux-musl", "musllinux_1_2"),
+        *("linux-arm64-musl", "arm64", "musl", None, frozenset({"npm"})),
     ),
 ]
 
@@ -93,6 +78,11 @@ def installed(triple: str) -> bool:
 def host() -> str:
     """The triple of Linux on this machine, which has glibc."""
     return f"{platform.machine()}-unknown-linux-gnu"
+
+
+def own() -> Target:
+    """The target that is this machine."""
+    return next(target for target in TARGETS if target.triple == host())
 
 
 def second_toolchain(work: pathlib.Path) -> pathlib.Path | None:

@@ -10,6 +10,7 @@ import sys
 
 import inspecting
 import try_c
+import try_command
 import try_node
 import try_others
 import try_python
@@ -22,7 +23,7 @@ PARTS = {
     "python": try_python.run,
     "node": try_node.run,
     "bundlers": try_node.run_bundlers,
-    "command": try_rust.run,
+    "command": try_command.run,
     "others": try_others.run,
     "sdist": try_python.run_sdist,
     "crates": try_rust.run_crates,

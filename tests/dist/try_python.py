@@ -3,11 +3,12 @@
 import glob
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 
 import peer
-from trying import DIST, LIMIT_S, ROOT, VERSION, Skip, call, clean, one, start, trial
+from trying import DIST, LIMIT_S, ROOT, VERSION, Skip, call, clean, one, start, trial, with_rust
 
 MINORS = (10, 11, 12, 13, 14)
 
@@ -59,11 +60,13 @@ def run() -> None:
         def _(folder: pathlib.Path) -> None:
             if minor not in found:
                 raise Skip(f"no Python 3.{minor} here")
-            one("wsguard-*manylinux*x86_64*.whl")
+            one(f"wsguard-*manylinux*_{platform.machine()}.whl")
             python = in_fresh_environment(
                 folder, found[minor], "--no-index", "--only-binary", ":all:", "--find-links", DIST
             )
             judge(folder, python)
+            said = call(python.with_name("wsguard"), "--version", cwd=folder, env=clean(folder))
+            assert said.split() == ["wsguard", VERSION], said
             call(python, ROOT / "bindings-python/tests/wheel.py", cwd=folder, env=clean(folder))
 
 
@@ -72,16 +75,8 @@ def run_sdist() -> None:
     def _(folder: pathlib.Path) -> None:
         archive = one(f"wsguard-{VERSION}.tar.gz")
         python = interpreters()[max(interpreters())]
-        call(python, "-m", "venv", folder / "venv", cwd=folder, env=dict(os.environ))
-        call(
-            folder / "venv/bin/pip",
-            "install",
-            "--disable-pip-version-check",
-            "--no-binary",
-            "wsguard",
-            archive,
-            cwd=folder,
-            env=dict(os.environ),
-            limit_s=1800,
-        )
+        env = with_rust(folder)
+        call(python, "-m", "venv", folder / "venv", cwd=folder, env=env)
+        install = [folder / "venv/bin/pip", "install", "--disable-pip-version-check", "--no-binary", "wsguard"]
+        call(*install, archive, cwd=folder, env=env, limit_s=1800)
         judge(folder, folder / "venv/bin/python")

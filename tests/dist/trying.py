@@ -71,6 +71,18 @@ def clean(folder: pathlib.Path, *first: str | pathlib.Path, **more: str) -> dict
     return env
 
 
+def with_rust(folder: pathlib.Path) -> dict[str, str]:
+    """As `clean`, and the compiler: what who builds from source has. Nothing that was compiled before is used."""
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise Skip("no Rust here")
+    env = clean(folder)
+    env["PATH"] = os.pathsep.join([str(pathlib.Path(cargo).parent), env["PATH"]])
+    for name, usual in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
+        env[name] = os.environ.get(name, str(pathlib.Path.home() / usual))
+    return env
+
+
 def call(*command: str | pathlib.Path, cwd: pathlib.Path, env: dict[str, str], limit_s: float = 600) -> str:
     """Runs a command; an error has its output."""
     done = subprocess.run(

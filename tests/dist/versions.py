@@ -16,6 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRATES = {"wsguard-proto": "core/proto", "wsguard": "core", "wsguard-cli": "core/cli"}
 # Documents with file names that have the version in them.
 NAMED = ["README.md", "ffi/README.md"]
+# Files that ask for a version by its first numbers, as cargo and CMake take it.
+ASKING = ["README.md", "ffi/README.md", "tests/abi/consumer/CMakeLists.txt"]
 
 
 def current() -> str:
@@ -44,6 +46,21 @@ def stated() -> dict[str, str]:
     return found
 
 
+def fits(version: str, first: str) -> bool:
+    """Whether a version has these first numbers; before 1.0 the second is one of them."""
+    return f"{version}.".startswith(f"{first}.") and (not first.startswith("0") or "." in first)
+
+
+def asked() -> dict[str, str]:
+    """Where a file asks for a version -> the numbers that stand there."""
+    found = {}
+    for document in ASKING:
+        text = (ROOT / document).read_text()
+        for one in re.findall(r'^wsguard = "([\d.]+)"|find_package\(wsguard ([\d.]+) ', text, re.M):
+            found[f"{document} asks for {''.join(one)}"] = "".join(one)
+    return found
+
+
 def placeholders() -> list[str]:
     """What the workspace's manifest has no true value of yet: they end with `.invalid`, which no domain does."""
     workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
@@ -58,6 +75,7 @@ def faults(tag: str | None) -> list[str]:
     """What forbids to build the packages; with a tag, what forbids to upload them."""
     version = current()
     wrong = [f"{place}: {other}, not {version}" for place, other in stated().items() if other != version]
+    wrong += [f"{place}, which {version} does not fit" for place, first in asked().items() if not fits(version, first)]
     if tag is not None:
         wrong += placeholders()
         if tag.removeprefix("v") != version or not tag.startswith("v"):
