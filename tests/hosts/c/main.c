@@ -1,6 +1,7 @@
 /* The C test host: what an application writes, and nothing else. See docs/HOST.md for the contract. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,9 +17,12 @@
 #define VIEW(view) (view).data, (view).len
 
 static wsg_server *server;
+static bool quiet;
 static wsg_str input;           /* the first line */
 static atomic_bool drain_asked; /* a drain answers `done` when it is over, just before the program ends */
 static wsg_str script;          /* its app.authenticate */
+static wsg_handlers handlers;   /* what the application's thread handles */
+static sem_t stands_aside, goes_on;
 
 static bool is(wsg_str text, const char *what) { return text.len == strlen(what) && memcmp(text.data, what, text.len) == 0; }
 
@@ -69,7 +73,7 @@ static void write_open(FILE *out, const wsg_open *open) {
     if (i > 0) fputc(',', out);
     json_quote(out, open->roles[i]);
   }
-  fprintf(out, "],\"compressed\":%s", open->compressed ? "true" : "false");
+  fputc(']', out);
 }
 
 /* Keeps it for `whoami`, until the connection closes. */
@@ -93,7 +97,10 @@ static int on_close(void *userdata, wsg_server *s, uint64_t conn, const wsg_clos
   return 0;
 }
 
-/* The application of the `json` protocol. A connection may have closed meanwhile: that is no error of this application. */
+/* Whether the application was wrong. A connection may have closed meanwhile: that is no error of its. */
+static bool is_wrong(wsg_status status) { return status < 0 && status != WSG_ERR_CONNECTION_CLOSED; }
+
+/* The application of the `json` protocol. */
 static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_message *m) {
   (void)userdata;
   wsg_str room = json_text(m->data, "/room"), reason = json_text(m->data, "/reason");
@@ -101,11 +108,13 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
   if (is(m->event, "echo")) {
     wsg_conn_reply(s, conn, VIEW(m->id), TEXT("echo"), VIEW(m->data));
   } else if (is(m->event, "join")) {
-    if (wsg_conn_join(s, conn, VIEW(room)) >= 0) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("joined"), VIEW(m->data));
+    failed = is_wrong(wsg_conn_join(s, conn, VIEW(room)));
+    if (!failed) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("joined"), VIEW(m->data));
   } else if (is(m->event, "leave")) {
-    if (wsg_conn_leave(s, conn, VIEW(room)) >= 0) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
+    failed = is_wrong(wsg_conn_leave(s, conn, VIEW(room)));
+    if (!failed) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("left"), VIEW(m->data));
   } else if (is(m->event, "say")) {
-    wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), NULL, 0);
+    failed = is_wrong(wsg_server_broadcast(s, VIEW(room), TEXT("said"), VIEW(m->data), NULL, 0));
   } else if (is(m->event, "whoami")) {
     const char *known = wsg_conn_data(s, conn);
     if (known != NULL) wsg_conn_reply(s, conn, VIEW(m->id), TEXT("whoami"), known, strlen(known));
@@ -115,7 +124,9 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
     sleep_ms(json_number(m->data, "/ms", 0));
     wsg_conn_reply(s, conn, VIEW(m->id), TEXT("unblocked"), VIEW(m->data));
   } else if (is(m->event, "close")) {
-    wsg_conn_close(s, conn, (uint16_t)json_number(m->data, "/code", 1000), VIEW(reason));
+    bool is_stated = json_part(m->data, "/code").data != NULL;
+    unsigned long long code = json_number(m->data, "/code", is_stated ? UINT64_MAX : 1000);
+    failed = code > UINT16_MAX || is_wrong(wsg_conn_close(s, conn, (uint16_t)code, VIEW(reason)));
   }
   drop(room), drop(reason);
   return failed;
@@ -123,24 +134,26 @@ static int on_message(void *userdata, wsg_server *s, uint64_t conn, const wsg_me
 
 /* --- authentication ----------------------------------------------------------------------------------------------- */
 
-/* Accepts as the script says, and with what `more` states beside it. */
+/* Accepts the user of the script, and with what `more` states beside it. */
 static void settle_with(uint64_t ticket, wsg_accept more) {
   wsg_str user = json_text(script, "/user");
-  /* 0 is a session that expires now; one that never does is not in the script. */
-  unsigned long long lifetime = json_number(script, "/expires_in_ms", WSG_NEVER);
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
   more.size = sizeof more;
   more.user = user, more.is_anonymous = user.data == NULL;
-  more.expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime;
+  if (more.expires_at_ms == 0) more.expires_at_ms = WSG_NEVER;
   wsg_error *error = NULL;
   if (wsg_ticket_accept_with(server, ticket, &more, &error) < 0) fprintf(stderr, "not accepted: %s\n", wsg_error_message(error).data);
   wsg_error_free(error);
   drop(user);
 }
 
-static void settle(uint64_t ticket) { settle_with(ticket, (wsg_accept){0}); }
+/* The token of the script: it may say when the session ends. */
+static void settle(uint64_t ticket) {
+  unsigned long long lifetime = json_number(script, "/expires_in_ms", WSG_NEVER);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  uint64_t unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  settle_with(ticket, (wsg_accept){.expires_at_ms = lifetime == WSG_NEVER ? WSG_NEVER : unix_ms + lifetime});
+}
 
 /* The second of the subprotocols that the client offers; `data` is NULL if there is none. */
 static wsg_str second_subprotocol(const wsg_upgrade *upgrade) {
@@ -176,7 +189,7 @@ static int on_upgrade(void *userdata, wsg_server *s, const wsg_upgrade *upgrade)
     return wsg_ticket_accept_with(s, upgrade->ticket, &root, NULL), 0;
   }
   if (is(token, "twice")) {
-    settle(upgrade->ticket);
+    settle_with(upgrade->ticket, (wsg_accept){0});
     /* The second answer is an error: this one says so. */
     return wsg_ticket_reject(s, upgrade->ticket, 403) == WSG_ERR_TICKET_SETTLED ? 0 : 1;
   }
@@ -221,6 +234,7 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
   switch (event->kind) {
     case WSG_EVENT_OPEN:
       write_open(stdout, event->body.open);
+      printf(",\"compressed\":%s", event->body.open->compressed ? "true" : "false");
       break;
     case WSG_EVENT_TEXT: printf(",\"kind\":\"text\",\"bytes\":%zu", event->body.payload.len); break;
     case WSG_EVENT_BINARY: printf(",\"kind\":\"binary\",\"bytes\":%zu", event->body.payload.len); break;
@@ -243,6 +257,30 @@ static int tell(void *userdata, wsg_server *s, const wsg_event *event) {
   funlockfile(stdout);
   return 0;
 }
+
+/* Every event, where routes or a reload may bring any: `wsg_server_run` refuses handlers that it would never call. */
+static int on_event(void *userdata, wsg_server *s, const wsg_event *event) {
+  if (!quiet || event->kind == WSG_EVENT_PONG) tell(userdata, s, event);
+  switch (event->kind) {
+    case WSG_EVENT_UPGRADE: return on_upgrade(userdata, s, event->body.upgrade);
+    case WSG_EVENT_OPEN: return on_open(userdata, s, event->conn, event->body.open);
+    case WSG_EVENT_TEXT: return on_text(userdata, s, event->conn, VIEW(event->body.payload));
+    case WSG_EVENT_BINARY: return on_binary(userdata, s, event->conn, VIEW(event->body.payload));
+    case WSG_EVENT_MESSAGE: return on_message(userdata, s, event->conn, event->body.message);
+    case WSG_EVENT_CLOSE: return on_close(userdata, s, event->conn, event->body.close);
+    default: return 0;
+  }
+}
+
+static int on_pong(void *userdata, wsg_server *s, uint64_t conn, const wsg_pong *pong) {
+  (void)userdata, (void)s, (void)pong;
+  flockfile(stdout);
+  printf("{\"type\":\"pong\",\"conn\":\"%llx\"}\n", (unsigned long long)conn);
+  funlockfile(stdout);
+  return 0;
+}
+
+static const wsg_handlers every_event = {.size = sizeof every_event, .event = on_event};
 
 static void print_stats(void) {
   wsg_stats stats;
@@ -294,14 +332,18 @@ static wsg_str read_line(void) {
   return (wsg_str){line, (size_t)len};
 }
 
-/* The options of a command in place of those in force. */
+/* The options of a command in place of those in force. They may bring events that the handlers of the start are not for: the
+   application's thread stands aside meanwhile, and goes on with a handler for all. */
 static wsg_status reload(wsg_str command, unsigned long long *generation, wsg_error **error) {
   wsg_str stated = json_part(command, "/options");
   wsg_options *options = NULL;
   uint64_t number = 0;
   wsg_status status = wsg_options_from_json(VIEW(stated), &options, error);
   if (status < 0) return status;
+  bool is_handled = handlers.event != NULL;
+  if (!is_handled) wsg_server_interrupt(server), sem_wait(&stands_aside);
   status = wsg_server_reload(server, options, &number, error);
+  if (!is_handled) sem_post(&goes_on);
   wsg_options_free(options);
   *generation = number;
   return status;
@@ -407,21 +449,31 @@ static int refused(wsg_status status, wsg_error *error) {
   return 2;
 }
 
-/* The handlers of this policy. Those that it would never call are refused by `wsg_server_run`. */
-static wsg_handlers handlers_of(wsg_str options, bool quiet) {
-  wsg_handlers handlers = {.size = sizeof handlers, .event = quiet ? NULL : tell};
+/* The handlers of this policy: quietly only those that it calls, for opens and closes wake the program. */
+static wsg_handlers handlers_of(wsg_str options) {
+  if (!quiet || json_part(options, "/routes").data != NULL) return every_event;
+  wsg_handlers chosen = {.size = sizeof chosen, .pong = on_pong};
   wsg_str protocol = json_text(options, "/protocol"), auth = json_text(options, "/auth");
-  if (is(auth, "callback")) handlers.upgrade = on_upgrade;
-  if (is(protocol, "raw")) handlers.text = on_text, handlers.binary = on_binary;
-  else handlers.message = on_message;
-  /* Opens and closes wake this program, so quietly only where somebody asks who is there. */
-  if (!quiet || json_part(options, "/events/whoami").data != NULL) handlers.open = on_open, handlers.close = on_close;
+  if (is(auth, "callback")) chosen.upgrade = on_upgrade;
+  if (is(protocol, "raw")) chosen.text = on_text, chosen.binary = on_binary;
+  else chosen.message = on_message;
+  if (json_part(options, "/events/whoami").data != NULL) chosen.open = on_open, chosen.close = on_close;
   drop(protocol), drop(auth);
-  return handlers;
+  return chosen;
+}
+
+/* Until the server has stopped. */
+static wsg_status run(wsg_error **error) {
+  wsg_status status;
+  while ((status = wsg_server_run(server, &handlers, NULL, error)) == WSG_NOTHING) {
+    handlers = every_event;
+    sem_post(&stands_aside), sem_wait(&goes_on);
+  }
+  return status;
 }
 
 int main(int argc, char **argv) {
-  bool quiet = argc > 1 && strcmp(argv[1], "--quiet") == 0;
+  quiet = argc > 1 && strcmp(argv[1], "--quiet") == 0;
   wsg_options *options = NULL;
   wsg_error *error = NULL;
   pthread_t thread;
@@ -429,6 +481,7 @@ int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 1 << 16);
   signal(SIGPIPE, SIG_IGN);
   if (wsg_abi_check(WSG_ABI_VERSION) != WSG_OK) return 3;
+  sem_init(&stands_aside, 0, 0), sem_init(&goes_on, 0, 0);
   wsg_log_to_stderr();
 
   input = read_line();
@@ -447,10 +500,10 @@ int main(int argc, char **argv) {
   printf("{\"type\":\"listening\"");
   json_print("addr", wsg_server_address(server));
   puts("}");
+  handlers = handlers_of(stated);
   if (pthread_create(&thread, NULL, read_commands, NULL) == 0) pthread_detach(thread);
 
-  wsg_handlers handlers = handlers_of(stated, quiet);
-  status = wsg_server_run(server, &handlers, NULL, &error);
+  status = run(&error);
   if (status < 0) return refused(status, error);
   if (atomic_load(&drain_asked)) puts("{\"type\":\"done\",\"do\":\"drain\",\"ok\":true}");
   wsg_server_free(server);

@@ -11,7 +11,7 @@ const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 logToStderr();
 const input = createInterface({ input: process.stdin, crlfDelay: Infinity });
 const lines = input[Symbol.asyncIterator]();
-const { options, app = {} } = JSON.parse((await lines.next()).value);
+let app = {};
 
 /** The options as Node spells them, with the callback where it is asked. */
 function policyOf(options) {
@@ -92,7 +92,7 @@ const handlers = {
     throw new Error('the handler of `throw` fails, as it was asked to');
   },
   block(conn, data, meta) {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, data.ms);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, data?.ms ?? 0);
     conn.reply(meta, 'unblocked', data);
   },
   close: (conn, data) => conn.close(data?.code, data?.reason),
@@ -156,9 +156,11 @@ function ping(server, id) {
 const whom = ({ ip, user }) => (ip === undefined ? { user } : { ip });
 
 /** One line of standard input after the first. */
-async function carryOut(server, command) {
-  const name = command.do;
+async function carryOut(server, line) {
+  let name = null;
   try {
+    const command = JSON.parse(line);
+    name = command.do;
     if (name === 'stats') return stats(server);
     if (name === 'metrics') return print({ type: 'metrics', text: server.metrics() });
     if (name === 'reload') return print({ type: 'done', do: name, ok: true, generation: reload(server, command.options) });
@@ -185,7 +187,20 @@ function end() {
   process.stdin.destroy();
 }
 
+/** The first line of standard input. */
+async function readFirst() {
+  try {
+    const { options, app: script } = JSON.parse((await lines.next()).value);
+    app = script ?? {};
+    if (options !== null && typeof options === 'object' && !Array.isArray(options)) return options;
+    throw new Error('the first line needs options, an object');
+  } catch ({ message }) {
+    throw Object.assign(new Error(message), { code: 'invalid_option', option: 'options' });
+  }
+}
+
 async function start() {
+  const options = await readFirst();
   const server = (running = new Server(policyOf(options)));
   serve(server, options);
   if (!quiet) tellEvents(server);
@@ -206,7 +221,7 @@ async function main() {
     print({ type: 'error', code: error.code, option: snakePath(error.option), message: error.message });
     process.exit(2);
   }
-  for await (const line of lines) await carryOut(server, JSON.parse(line));
+  for await (const line of lines) await carryOut(server, line);
   await server.drain({ timeoutMs: 5000 });
 }
 

@@ -18,7 +18,7 @@ function renamed(value) {
 
 function inside(name, value) {
   if (OWN.has(name)) return value;
-  if (!NAMED.has(name) || value === null || typeof value !== 'object') return renamed(value);
+  if (!NAMED.has(name) || value === null || typeof value !== 'object' || Array.isArray(value)) return renamed(value);
   return Object.fromEntries(Object.entries(value).map(([own, item]) => [own, renamed(item)]));
 }
 
@@ -28,5 +28,8 @@ export const camelOptions = renamed;
 export function snakePath(path) {
   const [, route, rest] = /^(routes\.\/[^.]*\.?)(.*)$/.exec(path) ?? [];
   if (route !== undefined) return route + snakePath(rest);
+  // The name of an event is the application's.
+  const [, event, detail] = /^(events\..+\.)([A-Za-z]+)$/.exec(path) ?? [];
+  if (event !== undefined) return event + snake(detail);
   return path?.startsWith('events.') ? path : path?.split('.').map(snake).join('.');
 }

@@ -4,9 +4,11 @@ WSGUARD_LOOP chooses what it runs on: native, asyncio, uvloop; by default what `
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -25,22 +27,31 @@ def print_line(line):
 
 def make_server(options, script):
     server = wsguard.Server(**options)
-    stated = [options, *options.get("routes", {}).values()]
+    stated = policies(options)
     handlers = {**HANDLERS, "say": functools.partial(say, server)}
     for name, handler in handlers.items():
         if any(name in each.get("events", {}) for each in stated):
             server.on(name)(handler if QUIET else told(handler))
-    if options.get("protocol") == "raw":
+    if options.get("protocol") == "raw" and len(stated) == 1:
         server.on_message(echo_raw)
     else:
         server.on_message(functools.partial(rest, handlers))
-    if any(each.get("auth") == "callback" for each in stated):
+    if asks(options):
         server.authenticate(functools.partial(authenticate, script))
     if not QUIET:
         server.on_open(tell_open)
         server.on_close(tell_close)
         server.on_violation(tell_violation)
     return server
+
+
+def policies(options):
+    """Where the options state something: the top, and its routes."""
+    return [options, *(options.get("routes") or {}).values()]
+
+
+def asks(options):
+    return any(each.get("auth") == "callback" for each in policies(options))
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -55,7 +66,9 @@ def echo_raw(conn, message):
 
 
 def rest(handlers, conn, message):
-    """Events that only a reload has stated, and those that this application does not know."""
+    """Messages of raw routes, events that only a reload has stated, and those that this application does not know."""
+    if not isinstance(message, wsguard.Message):
+        return echo_raw(conn, message)
     if not QUIET:
         tell_message(conn, message)
     if message.event in handlers:
@@ -85,11 +98,12 @@ def throw(conn, data):
 
 
 def block(conn, data):
-    time.sleep(data["ms"] / 1000)
+    time.sleep((data or {}).get("ms", 0) / 1000)
     conn.reply("unblocked", data)
 
 
 def close(conn, data):
+    data = data or {}
     conn.close(data.get("code", 1000), data.get("reason", ""))
 
 
@@ -126,24 +140,27 @@ async def authenticate(script, request):
     if token == "oversize":
         return wsguard.Reject(403, body="x" * 65_537)
     if token == "cookie":
-        return wsguard.Accept(script.get("user", "alice"), headers={"Set-Cookie": "sid=1"})
+        return let_in(script, headers={"Set-Cookie": "sid=1"})
     if token == "admin":
         return wsguard.Accept("root", roles=["admin"])
     if token == "proto":
         offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
-        return wsguard.Accept(script.get("user", "alice"), subprotocol=offered[1].strip() if offered[1:] else None)
+        return let_in(script, subprotocol=offered[1].strip() if offered[1:] else None)
     if token == "twice":
         # What is returned is the one answer: there is no second.
-        return wsguard.Accept(script.get("user", "alice"))
+        return let_in(script)
     if token is None or token != script.get("token"):
         return wsguard.Reject()
     await asyncio.sleep(script.get("delay_ms", 0) / 1000)
     lifetime = script.get("expires_in_ms")
     expires_at_ms = None if lifetime is None else int(time.time() * 1000) + lifetime
+    return let_in(script, expires_at_ms=expires_at_ms)
+
+
+def let_in(script, **more):
+    """The user of the script, or, where it names nobody, anybody."""
     user = script.get("user")
-    if user is None:
-        return wsguard.Accept.anonymous(expires_at_ms=expires_at_ms)
-    return wsguard.Accept(user, expires_at_ms=expires_at_ms)
+    return wsguard.Accept.anonymous(**more) if user is None else wsguard.Accept(user, **more)
 
 
 # --- what it tells ----------------------------------------------------------------------------------------------------
@@ -183,38 +200,60 @@ def tell_violation(violation):
 # --- standard input, signals ------------------------------------------------------------------------------------------
 
 
-def read_commands(server, drain_asked):
+def read_commands(server, script, drain_asked):
     """Standard input after the first line; its end drains the server, which ends the program."""
-    for line in sys.stdin:
+    try:
+        for line in sys.stdin:
+            done = answer(server, script, line, drain_asked)
+            if done is not None:
+                print_line(done)
+    finally:
+        server.drain()
+
+
+def answer(server, script, line, drain_asked):
+    name = None
+    try:
         command = json.loads(line)
-        name = command.pop("do")
+        name = command["do"]
         if name == "drain":
             drain_asked.set()
-        try:
-            done = carry_out(server, name, **command)
-        except (wsguard.Error, TypeError, ValueError) as error:
-            done = {"type": "done", "do": name, "ok": False, "error": str(error), "message": str(error)}
-            done.update(code=getattr(error, "code", None), option=getattr(error, "option", None))
-        if done is not None:
-            print_line(done)
-    server.drain()
+        return carry_out(server, script, name, command)
+    except (wsguard.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        code, option = getattr(error, "code", None), getattr(error, "option", None)
+        return {
+            "type": "done",
+            "do": name,
+            "ok": False,
+            "code": code,
+            "option": option,
+            "message": message,
+            "error": message,
+        }
 
 
-def carry_out(server, name, **command):
+def reload(server, script, options):
+    if asks(options):
+        with contextlib.suppress(wsguard.UsageError):  # it is there already
+            server.authenticate(functools.partial(authenticate, script))
+    return server.reload(options)
+
+
+def carry_out(server, script, name, command):
     if name == "stats":
         return {"type": "stats", **server.stats()}
     if name == "metrics":
         return {"type": "metrics", "text": server.metrics()}
     if name == "reload":
-        return {"type": "done", "do": name, "ok": True, "generation": server.reload(command["options"])}
+        return {"type": "done", "do": name, "ok": True, "generation": reload(server, script, command["options"])}
     if name == "drain":
         server.drain(command.get("timeout_ms", 5000), command.get("jitter_ms", 0))
         return None  # answered when it is over, just before the program ends
     if name == "disconnect_user":
         server.disconnect_user(command["user"])
     elif name == "broadcast":
-        audience = server.to_all() if command.get("room") is None else server.to(command["room"])
-        audience.emit(command["event"], command.get("data"))
+        server.to(command["room"]).emit(command["event"], command.get("data"))
     elif name == "to_user":
         server.to_user(command["user"]).emit(command["event"], command.get("data"))
     elif name == "ban":
@@ -237,21 +276,36 @@ def carry_out(server, name, **command):
     return {"type": "done", "do": name, "ok": True}
 
 
-def main():
+def read_first():
+    """The options, and how the application authenticates."""
     first = json.loads(sys.stdin.readline())
+    options = first.get("options") if isinstance(first, dict) else None
+    if not isinstance(options, dict):
+        raise ValueError("the first line needs options, an object")
+    return options, (first.get("app") or {}).get("authenticate") or {}
+
+
+def main():
     drain_asked = threading.Event()
     try:
-        server = make_server(first["options"], first.get("app", {}).get("authenticate", {}))
+        options, script = read_first()
+        server = make_server(options, script)
 
         def listening():
             print_line({"type": "listening", "addr": server.address})
-            threading.Thread(target=read_commands, args=(server, drain_asked), daemon=True).start()
+            threading.Thread(target=read_commands, args=(server, script, drain_asked), daemon=True).start()
 
-        # SIGTERM and SIGINT drain, as an orchestrator expects.
-        server.run(os.environ.get("WSGUARD_LOOP", "auto"), started=listening)
+        # The coroutine that authenticates may come by a reload. SIGTERM and SIGINT drain, as an orchestrator expects.
+        loop = os.environ.get("WSGUARD_LOOP", "asyncio" if script and not asks(options) else "auto")
+        server.run(loop, started=listening)
     except (wsguard.ConfigError, wsguard.StartError) as error:
         print_line({"type": "error", "code": error.code, "option": error.option, "message": str(error)})
         return 2
+    except ValueError as error:
+        print_line({"type": "error", "code": "invalid_option", "option": "options", "message": str(error)})
+        return 2
+    # One that comes now must not change what the program ends with.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if drain_asked.is_set():
         print_line({"type": "done", "do": "drain", "ok": True})
     return 0

@@ -1,4 +1,4 @@
-//! Commands of the console that change the server's policy, or speak to some of its connections.
+//! Commands of the console that the server carries out at once.
 
 use serde_json::{Value, json};
 use wsguard::{ConnectionId, Error, Handle, Options, Whom};
@@ -16,10 +16,14 @@ fn answer(server: &Handle, name: &str, command: &Value) -> Result<Value, Error> 
     let text = |key: &str| command[key].as_str().unwrap_or_default();
     match name {
         "reload" => {
+            crate::keep_who(&command["options"]);
             let generation = server.reload(Options::from_value(&command["options"])?)?;
             return Ok(json!({"type": "done", "do": name, "ok": true, "generation": generation}));
         }
         "metrics" => return Ok(json!({"type": "metrics", "text": server.metrics()})),
+        "reload_tls" => server.reload_tls()?,
+        "disconnect_user" => server.disconnect_user(text("user")),
+        "broadcast" => _ = server.room(text("room")).emit(text("event"), &command["data"])?,
         "ban" => server.ban(whom(command), command["for_ms"].as_u64(), text("reason"))?,
         "unban" => _ = server.unban(whom(command))?,
         "to_user" => _ = server.to_user(text("user")).emit(text("event"), &command["data"])?,

@@ -33,6 +33,18 @@ impl Inline for Echo {
 /// A drain answers `done` when it is over, just before the program ends.
 static DRAIN_ASKED: AtomicBool = AtomicBool::new(false);
 
+/// Who is there is kept for `whoami`, unless nobody can ask: every connection has the protocol `raw`.
+static KEEPS_WHO: AtomicBool = AtomicBool::new(false);
+
+fn keep_who(options: &Value) {
+    let routes = options["routes"].as_object();
+    let top = options["protocol"].as_str().unwrap_or("json");
+    let speaks = |policy: &Value| policy["protocol"].as_str().unwrap_or(top) == "json";
+    if speaks(options) || routes.is_some_and(|routes| routes.values().any(speaks)) {
+        KEEPS_WHO.store(true, Ordering::Release);
+    }
+}
+
 /// How the host ends where nothing else is said.
 const DRAIN: Drain = Drain { timeout_ms: 5000, jitter_ms: 0 };
 
@@ -59,7 +71,7 @@ fn main() -> ExitCode {
 fn start(first: &str, quiet: bool) -> Result<(), Error> {
     let mut input: Value = serde_json::from_str(first).unwrap_or_default();
     let options = Options::from_value(&input["options"])?;
-    let has_whoami = input["options"]["protocol"] != "raw";
+    keep_who(&input["options"]);
     let authenticate = input["app"]["authenticate"].take();
     // With events on standard output every message goes through the application's thread, which prints it.
     let builder = if quiet { Builder::new().inline(Echo) } else { Builder::new() };
@@ -70,11 +82,10 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
     let commands = server.handle();
     commands.set_interest(Interest { opens: !quiet, closes: !quiet, violations: !quiet });
     std::thread::spawn(move || read_commands(&commands));
-    // Who they are is kept for `whoami`.
     let mut known = HashMap::new();
     server.run(|event, server| {
         match &event {
-            Event::Open(open) if has_whoami => {
+            Event::Open(open) if KEEPS_WHO.load(Ordering::Acquire) => {
                 let who = json!({"user": open.user.as_deref(), "roles": open.roles.iter().collect::<Vec<_>>(),
                     "ip": open.ip, "path": &*open.path, "subprotocol": open.subprotocol.as_deref()});
                 known.insert(open.conn, who);
@@ -90,7 +101,8 @@ fn start(first: &str, quiet: bool) -> Result<(), Error> {
             Event::Text(conn, text) => _ = server.conn(conn).send(text)?,
             Event::Binary(conn, payload) => _ = server.conn(conn).send(payload)?,
             Event::Message(message) if message.event == "whoami" => {
-                server.reply(&message, "whoami", &known[&message.conn])?;
+                // One that was there before a reload may have nothing kept.
+                server.reply(&message, "whoami", known.get(&message.conn).unwrap_or(&Value::Null))?;
             }
             Event::Message(message) => handle(&message, server)?,
             _ => {}
@@ -125,7 +137,10 @@ fn handle(message: &JsonMessage<'_>, server: &Handle) -> HandlerResult {
             server.reply(message, "unblocked", data)?
         }
         "close" => {
-            let code = value["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(1000);
+            let code = match &value["code"] {
+                Value::Null => 1000,
+                stated => stated.as_u64().and_then(|code| u16::try_from(code).ok()).ok_or("code is no close code")?,
+            };
             conn.close(code, text("reason"))?
         }
         _ => return Ok(()),
@@ -170,18 +185,22 @@ fn answer(upgrade: &Upgrade, script: &Value, server: &Handle) -> Result<(), Erro
         "oversize" => Decision::Reject(Reject { status: 403, headers: Vec::new(), body: vec![b'x'; 65_537] }),
         good if script["token"] == good => {
             let expires_at_ms = script["expires_in_ms"].as_u64().map(|lifetime| unix_ms() + lifetime);
-            Decision::Accept(Accept { user: user(), expires_at_ms, ..Accept::default() })
+            let accept = Accept { user: user(), expires_at_ms, ..Accept::default() };
+            return settle_later(server, upgrade.ticket, accept, script["delay_ms"].as_u64().unwrap_or(0));
         }
         _ => Decision::unauthorized(),
     };
-    let delay = Duration::from_millis(script["delay_ms"].as_u64().unwrap_or(0));
-    if delay.is_zero() || !matches!(decision, Decision::Accept(_)) {
-        return settle(server, upgrade.ticket, decision);
+    settle(server, upgrade.ticket, decision)
+}
+
+fn settle_later(server: &Handle, ticket: TicketId, accept: Accept, delay_ms: u64) -> Result<(), Error> {
+    if delay_ms == 0 {
+        return settle(server, ticket, Decision::Accept(accept));
     }
-    let (server, ticket) = (server.clone(), upgrade.ticket);
+    let server = server.clone();
     std::thread::spawn(move || {
-        std::thread::sleep(delay);
-        settle(&server, ticket, decision)
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        settle(&server, ticket, Decision::Accept(accept))
     });
     Ok(())
 }
@@ -224,56 +243,19 @@ fn tell(event: &Event<'_>) {
 fn read_commands(server: &Handle) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let command: Value = serde_json::from_str(&line).unwrap_or_default();
-        let text = |key: &str| command[key].as_str().unwrap_or_default();
-        let name = text("do");
-        let done = match name {
-            "stats" => {
-                print(&stats(server));
-                continue;
-            }
-            "disconnect_user" => {
-                server.disconnect_user(text("user"));
-                Ok(())
-            }
-            "broadcast" => server.room(text("room")).emit(text("event"), &command["data"]).map(drop),
-            "reload_tls" => server.reload_tls(),
-            "metrics" => {
-                print(&json!({"type": "metrics", "text": server.metrics()}));
-                continue;
-            }
-            "reload" => {
-                print(&reload(server, &command["options"]));
-                continue;
-            }
+        match command["do"].as_str().unwrap_or_default() {
+            "stats" => print(&stats(server)),
             "drain" => {
                 let number = |key: &str, default| command[key].as_u64().unwrap_or(default);
                 DRAIN_ASKED.store(true, Ordering::Release);
                 let (timeout_ms, jitter_ms) =
                     (number("timeout_ms", DRAIN.timeout_ms), number("jitter_ms", DRAIN.jitter_ms));
                 server.drain(Drain { timeout_ms, jitter_ms });
-                continue;
             }
-            _ => {
-                print(&commands::run(server, name, &command));
-                continue;
-            }
-        };
-        match done {
-            Ok(()) => print(&json!({"type": "done", "do": name, "ok": true})),
-            Err(error) => print(&json!({"type": "done", "do": name, "ok": false, "error": error.to_string()})),
+            name => print(&commands::run(server, name, &command)),
         }
     }
     server.drain(DRAIN);
-}
-
-fn reload(server: &Handle, options: &Value) -> Value {
-    match Options::from_value(options).map_err(Error::from).and_then(|options| server.reload(options)) {
-        Ok(generation) => json!({"type": "done", "do": "reload", "ok": true, "generation": generation}),
-        Err(error) => {
-            json!({"type": "done", "do": "reload", "ok": false, "code": error.code(), "option": error.option(),
-            "message": error.to_string()})
-        }
-    }
 }
 
 fn stats(server: &Handle) -> Value {
