@@ -99,6 +99,33 @@ def test_a_reload_may_leave_authenticate_without_work() -> None:
     asyncio.run(main())
 
 
+def test_a_reload_may_give_authenticate_work_that_came_while_the_server_runs() -> None:
+    async def main() -> None:
+        stated = options(events={"who": {}})
+        server = wsguard.Server(**stated)
+        server.on("who")(lambda conn, data: conn.reply("who", conn.user))
+        async with server:
+            asks = {**stated, "auth": "callback"}
+            with pytest.raises(ConfigError, match=r"needs @server\.authenticate"):
+                server.reload(**asks)
+
+            @server.authenticate
+            async def authenticate(request: wsguard.Request) -> wsguard.Accept:
+                return wsguard.Accept("asked")
+
+            with pytest.raises(wsguard.UsageError) as refused:
+                server.authenticate(authenticate)
+            assert refused.value.code == "already_started"
+            # Nobody is asked before a policy says so.
+            async with client(server) as peer:
+                assert (await said(peer, "who"))["data"] is None
+            server.reload(**asks)
+            async with client(server) as peer:
+                assert (await said(peer, "who"))["data"] == "asked"
+
+    asyncio.run(main())
+
+
 def test_roles_that_are_none() -> None:
     assert wsguard.Accept("x", roles={"a"}).roles == ("a",)
     assert wsguard.Accept.anonymous(roles=("a",)) != wsguard.Accept.anonymous()

@@ -75,12 +75,15 @@ class Registry(NativeServer):
         If the handler raises, returns anything else, or takes longer than ``auth_timeout_ms``, the handshake is refused
         with 503. A coroutine is cancelled when its handshake no longer waits: it timed out, or the peer has left.
 
+        A server that was started without it may get it while it runs: then :meth:`reload` may state
+        ``auth: "callback"``. A coroutine function needs a server that runs on asyncio.
+
         Raises:
             ConfigError: there is a handler already (``contradiction``).
             TypeError: the handler does not take what it is called with.
-            UsageError: the server runs (``already_started``).
+            UsageError: the server runs (``already_started``); for this handler only if there is one.
         """
-        return self._register("authenticate", handler)
+        return self._register("authenticate", handler, may_run="authenticate" not in self._calls)
 
     @overload
     def on(
@@ -218,8 +221,11 @@ class Registry(NativeServer):
         self._middleware.append(function)
         return function
 
-    def _register(self, name: str, handler: Handler) -> Handler:
-        self._check_not_running()
+    def _register(self, name: str, handler: Handler, *, may_run: bool = False) -> Handler:
+        if may_run:
+            self._check_own_process()
+        else:
+            self._check_not_running()
         written = "@server.authenticate" if name == "authenticate" else f"@server.on_{name}"
         _handlers.check(written, handler, _ARGUMENTS[name])
         if name in self._calls:
