@@ -139,7 +139,8 @@ class HandedOver(Changing, asyncio.Protocol):
     def _is_left_to_http(self) -> bool:
         """Whether uvicorn has still to answer a request before this one: our answer would come for that, and its answer
         be lost (RFC 9112 section 9.3.2). It says its last answer, and that the connection ends with it."""
-        http: Any = self.transport.get_protocol()
+        # Not every transport has it: uvicorn asks for none.
+        http: Any = getattr(self.transport, "get_protocol", lambda: None)()
         cycle = getattr(http, "cycle", None)
         if cycle is None or cycle.response_complete:
             return False
