@@ -119,6 +119,15 @@ test('a Unix socket', { skip: process.platform === 'win32' }, async (t) => {
   client.terminate();
 });
 
+test('a proxy on a Unix socket is believed', { skip: process.platform === 'win32' }, async (t) => {
+  const at = path.join(os.tmpdir(), `wsguard-ws-${crypto.randomBytes(4).toString('hex')}.sock`);
+  const { wss } = await share(t, {}, { listen: [at], policy: { trustedProxies: ['unix'] } });
+  const client = new WebSocketClient(`ws+unix:${at}:/`, { headers: { 'X-Forwarded-For': '203.0.113.9' } });
+  const [ws] = await once(wss, 'connection');
+  assert.equal(ws.wsguard.ip, '203.0.113.9');
+  client.terminate();
+});
+
 test('what is no upgrade gets 426', async (t) => {
   const wss = await serve(t);
   const { status, body } = await knock(wss.address().port, { Connection: 'close', Upgrade: '' });

@@ -723,6 +723,26 @@ def test_unix_sockets(run: Run, http: str, tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+def test_a_proxy_on_a_unix_socket_is_believed(run: Run, http: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["extensions"]["wsguard"]["ip"] == "203.0.113.9"
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with Serving(app, http=http, uds=path, ws=policy(trusted_proxies=["unix"])):
+            client: ClientConnection
+            origin = websockets.Origin(ORIGIN)
+            async with websockets.unix_connect(path, "ws://a/", origin=origin, additional_headers=forwarded) as client:
+                await client.send("x")
+                assert await client.recv() == "x"
+
+    run(main)
+
+
 # --- the policy ------------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ impl Source {
     pub(crate) fn compile(&self) -> Result<Read, Failure> {
         let (options, stated) = self.options()?;
         let set = compile(options.clone()).map_err(|error| self.wrong(&error))?;
+        set.top.check_listening().map_err(|error| self.wrong(&error))?;
         Ok(Read { options, stated, set })
     }
 

@@ -54,6 +54,15 @@ impl Bound {
         })
     }
 
+    /// Whether it has Unix sockets or TCP sockets; `None`: neither.
+    pub(super) fn is_unix(&self) -> Option<bool> {
+        self.listeners.first().map(|listener| match listener {
+            Listening::Tcp(_) => false,
+            #[cfg(unix)]
+            Listening::Unix(_) => true,
+        })
+    }
+
     /// Listens where the policy says.
     ///
     /// # Errors

@@ -58,6 +58,9 @@ impl ServerState {
         if self.is_public {
             next.top.check_public()?;
         }
+        if let Some(is_unix) = self.is_unix {
+            next.top.check_proxies(is_unix)?;
+        }
         let tls = next.top.tls.as_ref().map(tls::load).transpose()?;
         let (fetchers, keys) = self.jwks.prepare(next.jwks())?;
         let changed = before.changed_names(&next).join(",");

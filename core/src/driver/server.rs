@@ -148,6 +148,9 @@ impl Builder {
     /// Binds, and starts the threads. The policy in force is logged as one line. The keys of `auth.jwt.jwks_url` are fetched first:
     /// for 5 s at most, on this thread; an issuer that gives none is an error.
     pub fn start_policy(self, policy: PolicySet) -> Result<Server, Error> {
+        if !self.unbound {
+            policy.top.check_listening()?;
+        }
         let tls = policy.top.tls.as_ref().map(tls::load).transpose()?.inspect(|tls| tls.warn());
         // Before there is anybody to let in, and not on a shard: it may take as long as the issuer does.
         let jwks = Fetchers::default();
@@ -156,7 +159,7 @@ impl Builder {
         jwks.run(prepared);
         let bound = if self.unbound { Bound::nowhere() } else { Bound::bind(&policy.top)? };
         let admin = Bound::bind_admin(&policy.top)?;
-        let is_public = bound.is_public();
+        let (is_public, is_unix) = (bound.is_public(), bound.is_unix());
         let Bound { listeners, addresses, socket_file } = bound;
         let place = if self.unbound { " (on adopted connections)" } else { "" };
         said(|| tracing::info!(target: "wsguard", "policy in force{place}: {policy}"));
@@ -164,6 +167,7 @@ impl Builder {
         let waker = ConsumerWaker::default();
         let wake = self.wake.unwrap_or_else(|| Box::new(waker.clone()));
         let mut state = ServerState::new(policy, tls, self.inline, wake, is_public);
+        state.is_unix = is_unix;
         (state.jwks, state.consulting) = (jwks, self.consulting);
         (state.leaves_pings, state.is_like_ws) = (self.leaves_pings, self.is_like_ws);
         let state = Arc::new(state);

@@ -81,6 +81,8 @@ pub(super) struct ServerState {
     pub(super) clock: Clock,
     /// Whether it listens where other machines can reach it.
     pub(super) is_public: bool,
+    /// Whether it listens on a Unix socket; `None`: its connections come from elsewhere.
+    pub(super) is_unix: Option<bool>,
     pub(super) tls: RwLock<Option<Arc<ServerTls>>>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) revocations: Arc<Revocations>,
@@ -161,6 +163,7 @@ impl ServerState {
             cork_id: fresh_cork_id(),
             limits: Arc::default(),
             is_public,
+            is_unix: None,
             clock,
             tls: RwLock::new(tls),
             tickets: Arc::default(),

@@ -16,6 +16,21 @@ fn start(threads: usize) -> Server {
     Builder::new().without_listener().start(Options::from_json(&options).unwrap()).unwrap()
 }
 
+#[test]
+fn proxies_have_to_be_peers_of_what_the_server_listens_on() {
+    let stated = |trusted: &str| {
+        let options = r#"{"origins": ["https://a.example"], "auth": "none", "listen": "127.0.0.1:0", "trusted_proxies": [TRUSTED]}"#;
+        Options::from_json(&options.replace("TRUSTED", trusted)).unwrap()
+    };
+    assert_eq!(Builder::new().start(stated("\"unix\"")).unwrap_err().option(), Some("trusted_proxies"));
+    let listening = Builder::new().start(stated("")).unwrap();
+    assert_eq!(listening.handle().reload(stated("\"unix\"")).unwrap_err().option(), Some("trusted_proxies"));
+    // Whose sockets are accepted elsewhere may have proxies of either kind.
+    let unbound = Builder::new().without_listener().start(stated("\"unix\"")).unwrap();
+    unbound.handle().reload(stated("\"10.0.0.1\"")).unwrap();
+    unbound.handle().reload(stated("\"unix\"")).unwrap();
+}
+
 /// A client's end of a connection whose 101 was read.
 fn connect(server: &Server) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -150,9 +150,6 @@ impl Policy {
         check_reuse_port(&options, &listen)?;
         let trusted_proxies = TrustedProxies::new(&options.trusted_proxies)?;
         check_plaintext(&listen, &options, &trusted_proxies)?;
-        if let Some(is_unix) = listen.is_unix() {
-            check_proxies(&trusted_proxies, is_unix)?;
-        }
         let token_sources =
             options.token_sources.as_deref().map_or_else(|| Ok(TokenSources::default()), TokenSources::parse)?;
         Ok(Policy {
@@ -236,12 +233,30 @@ impl Policy {
         if self.tls.is_some() || self.plaintext_allowed { Ok(()) } else { Err(tls_required(&self.listen)) }
     }
 
+    /// Whether `trusted_proxies` can be peers of `listen`, for a server that listens there. One whose connections come from elsewhere
+    /// may get them from sockets of either kind, and what an inherited socket is shows when it is taken over.
+    ///
+    /// # Errors
+    /// As [`check_proxies`](Self::check_proxies).
+    pub fn check_listening(&self) -> Result<(), ConfigError> {
+        self.listen.is_unix().map_or(Ok(()), |is_unix| self.check_proxies(is_unix))
+    }
+
     /// Whether `trusted_proxies` can be peers of what the server listens on.
     ///
     /// # Errors
     /// `trusted_proxies` lists only peers of the other kind: nobody would be trusted, and nothing would say why.
     pub fn check_proxies(&self, is_unix: bool) -> Result<(), ConfigError> {
-        check_proxies(&self.trusted_proxies, is_unix)
+        let trusted = &self.trusted_proxies;
+        if trusted.is_empty() || if is_unix { trusted.trusts(None) } else { trusted.has_networks() } {
+            return Ok(());
+        }
+        let message = if is_unix {
+            "lists addresses only, which no peer of a Unix socket has, so that none would be believed: list `unix`"
+        } else {
+            "lists `unix` only, and a TCP socket has no such peers, so that none would be believed: list addresses"
+        };
+        Err(ConfigError::contradiction("trusted_proxies", message))
     }
 
     /// Whether message rules only report (`on_violation: "report"`).
@@ -384,19 +399,6 @@ fn check_plaintext(listen: &Listen, options: &Options, trusted: &TrustedProxies)
         return Ok(());
     }
     Err(tls_required(listen))
-}
-
-/// What an inherited socket is, is only known when the server takes it over: [`Policy::check_proxies`].
-fn check_proxies(trusted: &TrustedProxies, is_unix: bool) -> Result<(), ConfigError> {
-    if trusted.is_empty() || if is_unix { trusted.trusts(None) } else { trusted.has_networks() } {
-        return Ok(());
-    }
-    let message = if is_unix {
-        "lists addresses only, which no peer of a Unix socket has, so that none would be believed: list `unix`"
-    } else {
-        "lists `unix` only, and a TCP socket has no such peers, so that none would be believed: list addresses"
-    };
-    Err(ConfigError::contradiction("trusted_proxies", message))
 }
 
 fn tls_required(listen: &dyn fmt::Display) -> ConfigError {

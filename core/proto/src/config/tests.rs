@@ -161,9 +161,6 @@ fn contradictions_are_refused() {
         (r#", "ping_interval_ms": 5000, "idle_timeout_ms": 1000"#, "idle_timeout_ms"),
         (r#", "ping_interval_ms": 44001"#, "idle_timeout_ms"),
         (r#", "ping_interval_ms": 5000, "idle_timeout_ms": 5999"#, "idle_timeout_ms"),
-        (r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["127.0.0.1"]"#, "trusted_proxies"),
-        (r#", "trusted_proxies": ["unix"]"#, "trusted_proxies"),
-        (r#", "listen": "0.0.0.0:80", "trusted_proxies": ["unix"]"#, "trusted_proxies"),
         (r#", "unix_mode": "0660""#, "unix_mode"),
         (r#", "listen": "fd:3", "unix_mode": "0660""#, "unix_mode"),
         (r#", "admin_listen": "127.0.0.1:0", "unix_mode": "0660""#, "unix_mode"),
@@ -187,14 +184,31 @@ fn contradictions_are_refused() {
         r#", "listen": "unix:/run/x.sock", "unix_mode": "0660""#,
         r#", "listen": "unix:/run/x.sock", "unix_mode": "600""#,
         r#", "admin_listen": "unix:/run/x.sock", "unix_mode": "600""#,
-        r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
-        r#", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
-        r#", "listen": "fd:3", "trusted_proxies": ["unix"]"#,
     ] {
         policy(more).expect(more);
     }
     let two_ways = error(r#"{"origins": ["https://a.example"], "auth": {"tokens": [], "jwt": {}}}"#);
     assert_eq!(two_ways.option, "auth");
+}
+
+#[test]
+fn proxies_that_nobody_could_be_are_refused_where_the_server_listens() {
+    for more in [
+        r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["127.0.0.1"]"#,
+        r#", "trusted_proxies": ["unix"]"#,
+        r#", "listen": "0.0.0.0:80", "trusted_proxies": ["unix"]"#,
+    ] {
+        let error = policy(more).unwrap().check_listening().expect_err(more);
+        assert_eq!((error.kind, &*error.option), (ConfigErrorKind::Contradiction, "trusted_proxies"), "{more}");
+    }
+    for more in [
+        r#", "listen": "unix:/run/x.sock", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
+        r#", "trusted_proxies": ["unix", "10.0.0.0/8"]"#,
+        r#", "listen": "fd:3", "trusted_proxies": ["unix"]"#,
+        "",
+    ] {
+        policy(more).unwrap().check_listening().expect(more);
+    }
 }
 
 #[test]
