@@ -407,6 +407,20 @@ test('the socket of a port ends once, and takes no bytes', async (t) => {
   assert.equal((await told)[0], 1006);
 });
 
+test('the socket of a port finishes behind the closing handshake, and not where the peer is gone', async (t) => {
+  const wss = await serve(t);
+  for (const isClean of [true, false]) {
+    const { client, ws } = await pair(t, wss);
+    const told = [];
+    for (const event of ['finish', 'close']) ws._socket.on(event, () => told.push(event));
+    const closed = once(ws, 'close');
+    if (isClean) client.close();
+    else client.terminate();
+    await closed;
+    assert.deepEqual(told, isClean ? ['finish', 'close'] : ['close']);
+  }
+});
+
 test('while the core closes a connection it is CLOSING', async (t) => {
   const wss = await serve(t, { maxPayload: 1024 });
   const { client, ws } = await pair(t, wss);

@@ -306,7 +306,7 @@ class Hub {
         this.#server._closing(ws);
         try {
           // Before `close` is told, which finds the socket destroyed. A listener of the socket may throw.
-          this.#endOf(ws);
+          this.#endOf(ws, isClean);
         } finally {
           try {
             internals.close(ws, told, Buffer.from(why), isClean, isClean && verdict === null);
@@ -345,10 +345,10 @@ class Hub {
   }
 
   /** Lets go of what is below a connection that is over. */
-  #endOf(ws) {
+  #endOf(ws, isClean) {
     const transport = this.#transports.get(ws);
     this.#transports.delete(ws);
-    if (transport === undefined) ws._socket._ended();
+    if (transport === undefined) ws._socket._ended(isClean);
     else transport.end();
   }
 

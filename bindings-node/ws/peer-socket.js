@@ -149,10 +149,10 @@ class PeerSocket extends EventEmitter {
     this.#ws = ws;
   }
 
-  /** @internal The connection has ended. */
-  _ended() {
+  /** @internal The connection has ended. `isClean`: our side was ended, behind the closing handshake. */
+  _ended(isClean = false) {
     if (this.destroyed) return;
-    const isFinished = !this.writable;
+    const isFinished = isClean || !this.writable;
     [this.destroyed, this.readable, this.writable] = [true, false, false];
     if (isFinished) this.emit('finish');
     this.emit('close', false);

@@ -87,8 +87,13 @@ def test_the_policy_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"WSGUARD_POLICY.*origins and auth"):
         config.load()
     file = tmp_path / "policy.json"
-    file.write_text('{"origins": ["https://app.example"]}')
     monkeypatch.setenv("WSGUARD_POLICY", str(file))
+    with pytest.raises(ConfigError, match=r"WSGUARD_POLICY: the file cannot be read: .*policy\.json"):
+        config.load()
+    file.write_text("origins")
+    with pytest.raises(ConfigError, match=r"WSGUARD_POLICY: options: the file policy\.json is not JSON"):
+        config.load()
+    file.write_text('{"origins": ["https://app.example"]}')
     with pytest.raises(ConfigError, match="auth"):
         config.load()
     file.write_text('{"origins": ["https://app.example"], "auth": "none"}')

@@ -82,7 +82,7 @@ exports! {
     /// path is not served any more; with `banned` if `deny_ips` lists its address. Origins are asked of those who come.
     ///
     /// Some options can only be stated at the start: `listen`, `unix_mode`, `reuse_port`, `threads`, `protocol`,
-    /// `proxy_protocol` and `admin_listen`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
+    /// `proxy_protocol`, `admin_listen` and `cluster`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
     /// that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler `event`: without
     /// `upgrade` and `event` those handshakes are refused with 503.
     ///

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _asgi_policy, _policy_file
 from ._asgi_protocol import WebSocketProtocol
+from ._errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,6 +71,13 @@ def __getattr__(name: str) -> Any:
     path = os.environ.get(_VARIABLE)
     if not path:
         raise _asgi_policy.missing(_VARIABLE)
-    made = guard(_policy_file.read(path))  # type: ignore[arg-type]
+    try:
+        policy = _policy_file.read(path)
+    except OSError as error:
+        message = f"{_VARIABLE}: the file cannot be read: {error}"
+        raise ConfigError(message, code="invalid_option", option=_VARIABLE) from error
+    except ConfigError as error:
+        raise ConfigError(f"{_VARIABLE}: {error}", code=error.code, option=error.option) from None
+    made = guard(policy)  # type: ignore[arg-type]
     globals()[name] = made
     return made
