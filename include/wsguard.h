@@ -1451,9 +1451,9 @@ wsg_status wsg_pipe_free(wsg_server *server, uint64_t pipe);
  * path is not served any more; with `banned` if `deny_ips` lists its address. Origins are asked of those who come.
  *
  * Some options can only be stated at the start: `listen`, `unix_mode`, `reuse_port`, `threads`, `protocol`,
- * `proxy_protocol`, `admin_listen` and `cluster`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
- * that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler `event`: without
- * `upgrade` and `event` those handshakes are refused with 503.
+ * `proxy_protocol`, `admin_listen` and `cluster`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline
+ * handler stays that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler
+ * `event`: without `upgrade` and `event` those handshakes are refused with 503.
  *
  * On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
  * `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
@@ -1462,10 +1462,7 @@ wsg_status wsg_pipe_free(wsg_server *server, uint64_t pipe);
  * keys, and may ask `jwks_url` for 5 seconds. Returns `WSG_OK`; `WSG_ERR_NOT_RELOADABLE`; the errors of options as
  * `wsg_server_start`; `WSG_ERR_STOPPED`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL`, `WSG_ERR_HANDLE` or `WSG_ERR_FORKED`.
  */
-wsg_status wsg_server_reload(wsg_server *server,
-                             const wsg_options *options,
-                             uint64_t *generation,
-                             wsg_error **error);
+wsg_status wsg_server_reload(wsg_server *server, const wsg_options *options, uint64_t *generation, wsg_error **error);
 
 /**
  * Keeps an address or a network out: `203.0.113.7`, `2001:db8::/48`. An IPv6 address stands for its /64. Handshakes

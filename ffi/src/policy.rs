@@ -82,9 +82,9 @@ exports! {
     /// path is not served any more; with `banned` if `deny_ips` lists its address. Origins are asked of those who come.
     ///
     /// Some options can only be stated at the start: `listen`, `unix_mode`, `reuse_port`, `threads`, `protocol`,
-    /// `proxy_protocol`, `admin_listen` and `cluster`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline handler stays
-    /// that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler `event`: without
-    /// `upgrade` and `event` those handshakes are refused with 503.
+    /// `proxy_protocol`, `admin_listen` and `cluster`. To change one of them is `WSG_ERR_NOT_RELOADABLE`. The inline
+    /// handler stays that of the start. If a reload may turn `auth: "callback"` on, give `wsg_server_run` the handler
+    /// `event`: without `upgrade` and `event` those handshakes are refused with 503.
     ///
     /// On `WSG_OK` the call writes the number of the policy to `*generation`: 1 at the start, one more with each reload;
     /// `NULL` if you do not want it. It writes `*error` as `wsg_error` says. The options stay yours.
