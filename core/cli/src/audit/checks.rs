@@ -393,7 +393,7 @@ pub(crate) const CHECKS: &[Check] = &[
         name: "message-rate",
         title: "it takes 200 messages a second",
         sends: "the ordinary message twice, then 300 of them at 200 a second, and a ping behind them",
-        judges: "a finding if the ping is answered and nothing was held back (a connection that waits while others are answered is); answers are counted where the first two had one: those of the same text, if they had it, and none where as many come to a connection that sends nothing. An application that drops messages without a word cannot be told apart",
+        judges: "a finding if the ping is answered and nothing was held back (a connection that waits while others are answered is); answers are counted where the first two had one: those of the same text, if they had it, or else of the same names in JSON, and none where as many come to a connection that sends nothing; where the first two had none, it cannot be told if many messages come nevertheless. An application that drops messages without a word cannot be told apart",
         severity: Severity::Medium,
         why: "one peer takes the time of all others, and whatever a message starts is started so often",
         asvs: &["2.4.1", "15.2.2"],

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::access::Access;
 use super::frame::{self, TEXT};
 use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
+use super::likeness::Likeness;
 use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
@@ -100,27 +101,22 @@ pub(crate) struct Ordinary {
     pub(crate) content: Content,
     /// How many messages answer it.
     pub(crate) answers: u64,
-    /// Those answers, if they are the same each time.
-    pub(crate) texts: Vec<String>,
+    /// What those have in common, if that is known.
+    pub(crate) like: Vec<Likeness>,
     /// Whether the server says something by itself as well.
     pub(crate) talks: bool,
 }
 
 impl Ordinary {
     fn refused(how: String) -> Self {
-        Self { content: Content::Refused(how), answers: 0, texts: Vec::new(), talks: false }
+        Self { content: Content::Refused(how), answers: 0, like: Vec::new(), talks: false }
     }
 
-    /// Of what answered it twice. A greeting comes once, and what a server sends by itself may come between: the fewer are answers,
-    /// and their words are known if they were said before.
-    fn answered(content: Content, first: &Reply, second: Reply, talks: bool) -> Self {
-        let is_known = second.texts.len() as u64 == second.messages && second.messages <= first.messages;
-        let texts = if is_known && second.texts.iter().all(|text| first.texts.contains(text)) {
-            second.texts
-        } else {
-            Vec::new()
-        };
-        Self { content, answers: first.messages.min(second.messages), texts, talks }
+    /// Of what answered it twice. A greeting comes once, and before the answer; what a server sends by itself may come between: the
+    /// fewer are answers.
+    fn answered(content: Content, first: &Reply, second: &Reply, talks: bool) -> Self {
+        let answers = first.messages.min(second.messages);
+        Self { content, answers, like: first.likeness(second, talks), talks }
     }
 }
 
@@ -130,6 +126,31 @@ struct Reply {
     messages: u64,
     /// The texts among the first messages of a connection.
     texts: Vec<String>,
+}
+
+impl Reply {
+    /// What the answers have in common with the second ones: the same words, if those were said before. Where a server talks besides,
+    /// nothing tells which of other words are answers.
+    fn likeness(&self, second: &Self, talks: bool) -> Vec<Likeness> {
+        let is_known = |reply: &Self| reply.texts.len() as u64 == reply.messages;
+        if !is_known(second) || second.messages > self.messages {
+            return Vec::new();
+        }
+        if second.texts.iter().all(|text| self.texts.contains(text)) {
+            return second.texts.iter().filter_map(|text| Likeness::of(text, text)).collect();
+        }
+        if talks || !is_known(self) {
+            return Vec::new();
+        }
+        let answers = &self.texts[self.texts.len() - second.texts.len()..];
+        // Either all or none: the rest would count as held back.
+        answers
+            .iter()
+            .zip(&second.texts)
+            .map(|(one, other)| Likeness::of(one, other))
+            .collect::<Option<_>>()
+            .unwrap_or_default()
+    }
 }
 
 /// What is known of a connection that sends nothing: how long it was watched, and how it ended meanwhile.
@@ -414,7 +435,7 @@ impl Examiner {
             // It was not the message that ended it.
             _ => Content::Taken,
         };
-        Ordinary::answered(content, &first, second, talks)
+        Ordinary::answered(content, &first, &second, talks)
     }
 
     /// Sends the ordinary message, and tells what came until a ping behind it was answered.

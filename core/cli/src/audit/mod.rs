@@ -11,6 +11,7 @@ mod examiner;
 mod frame;
 pub(crate) mod head;
 mod hello;
+mod likeness;
 mod limits;
 mod mends;
 mod message;

@@ -1,6 +1,7 @@
 //! What came back on an open connection, and what that says about what was sent: decisions without a socket.
 
 use super::frame::Frame;
+use super::likeness::Likeness;
 use super::text::{shown, shown_bytes};
 pub(crate) use crate::wire::End;
 
@@ -17,9 +18,9 @@ pub(crate) struct Seen {
     pub(crate) pongs: u64,
     pub(crate) last_pong: Vec<u8>,
     pub(crate) texts: Vec<String>,
-    /// What answers the ordinary message, where it is the same each time.
-    pub(crate) like: Vec<String>,
-    /// How many messages were one of these.
+    /// What answers to the ordinary message have in common, where that is known.
+    pub(crate) like: Vec<Likeness>,
+    /// How many messages were like one of these.
     pub(crate) alike: u64,
     /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
     pub(crate) close: Option<(u16, String)>,
@@ -45,7 +46,7 @@ impl Seen {
             _ => {
                 if frame.opcode() == 1 && (self.texts.len() < KEPT_TEXTS || !self.like.is_empty()) {
                     let text = String::from_utf8_lossy(&frame.start).into_owned();
-                    self.alike += u64::from(self.like.contains(&text));
+                    self.alike += u64::from(self.like.iter().any(|like| like.fits(&text)));
                     if self.texts.len() < KEPT_TEXTS {
                         self.texts.push(text);
                     }

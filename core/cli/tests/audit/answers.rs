@@ -13,20 +13,25 @@ fn text(words: &str) -> Vec<u8> {
 }
 
 /// Lets a client in, and answers its pings, and its texts with what `answer` says to the first, the second and so on.
-fn answers(mut stream: TcpStream, answer: impl Fn(usize) -> Vec<&'static str>) {
+fn answers(stream: TcpStream, answer: impl Fn(usize) -> Vec<&'static str>) {
+    replies(stream, |texts| answer(texts).into_iter().map(str::to_owned).collect());
+}
+
+/// The same with texts that differ.
+fn replies(mut stream: TcpStream, answer: impl Fn(usize) -> Vec<String>) {
     if let_in(&mut stream).is_some() {
-        answers_on(stream, answer);
+        replies_on(stream, answer);
     }
 }
 
-fn answers_on(mut stream: TcpStream, answer: impl Fn(usize) -> Vec<&'static str>) {
+fn replies_on(mut stream: TcpStream, answer: impl Fn(usize) -> Vec<String>) {
     let mut texts = 0;
     while let Some((first, payload)) = frame(&mut stream) {
         let bytes = match first {
             0x89 => pong(&payload),
             0x81 => {
                 texts += 1;
-                answer(texts).into_iter().flat_map(text).collect()
+                answer(texts).into_iter().flat_map(|words| text(&words)).collect()
             }
             _ => return,
         };
@@ -61,6 +66,28 @@ fn a_limit_may_say_so_and_go_on() {
     assert_eq!(message_rate(&url), (0, "passed".to_owned()));
 }
 
+/// Messages that carry an identifier, as those of most chats do.
+#[test]
+fn a_limit_may_say_so_where_each_answer_is_another_one() {
+    const IDS: [&str; 4] = ["7f3a", "be-ef", "00c0", "d1ce"];
+    let said = |texts: usize| format!(r#"{{"type":"said","id":"{}","at":{texts}}}"#, IDS[texts % 4]);
+    let careful = serve(move |stream| {
+        replies(stream, |texts| {
+            if texts <= 20 { vec![said(texts)] } else { vec![format!(r#"{{"type":"error","retry_ms":{texts}}}"#)] }
+        });
+    });
+    assert_eq!(message_rate(&careful), (0, "passed".to_owned()));
+    let careless = serve(move |stream| replies(stream, |texts| vec![said(texts)]));
+    assert_eq!(message_rate(&careless), (1, "medium".to_owned()));
+}
+
+/// As where a message goes to all others.
+#[test]
+fn words_to_a_flood_that_has_no_answers_are_no_finding() {
+    let url = serve(|stream| answers(stream, |texts| if texts <= 20 { vec![] } else { vec!["slow down"] }));
+    assert_eq!(message_rate(&url), (0, "unknown".to_owned()));
+}
+
 /// Prices, or heartbeats of an application.
 fn beat(stream: &TcpStream) {
     let Ok(mut stream) = stream.try_clone() else { return };
@@ -74,7 +101,7 @@ fn beat(stream: &TcpStream) {
 fn beats(mut stream: TcpStream) {
     if let_in(&mut stream).is_some() {
         beat(&stream);
-        answers_on(stream, |_| vec![]);
+        replies_on(stream, |_| vec![]);
     }
 }
 

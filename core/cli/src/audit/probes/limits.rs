@@ -164,6 +164,12 @@ impl Answers {
     fn are_few(self) -> bool {
         self.came * 10 < self.expected * 9
     }
+
+    /// Whether many came where a single message has no answer: who is told to slow down is told so by most limits that leave the
+    /// connection open, once for each message that they drop.
+    fn may_be_words_of_a_limit(self) -> bool {
+        self.expected == 0 && self.came * 10 >= u64::from(MESSAGES)
+    }
 }
 
 /// Judges a flood.
@@ -205,7 +211,7 @@ fn comes_unasked(examiner: &Examiner, visit: &Visit<'_>, came: u64) -> bool {
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
     // Before, since it takes some seconds: a connection that waits for it meanwhile may be ended as too silent.
-    let Ordinary { content, answers, texts, .. } = examiner.ordinary();
+    let Ordinary { content, answers, like, talks } = examiner.ordinary();
     let mut visit = examiner.visit()?;
     let unfit = match &content {
         Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
@@ -216,7 +222,7 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
         return Ok(Ruling::unknown(sent, why));
     }
     // Those that came already do not count.
-    visit.seen.like = texts;
+    visit.seen.like = like;
     let before = visit.seen.answers();
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let all = before + answers * u64::from(MESSAGES);
@@ -224,12 +230,36 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     visit.ping_behind(AFTER, examiner.timeout, missing);
     // A slow application is given the time that an answer may take before it is said to hold something back.
     visit.wait(examiner.timeout, |seen| seen.answers() >= all);
-    let mut answers = Answers { came: visit.seen.answers() - before, expected: all - before };
-    if answers.are_few() && !visit.seen.is_over() && comes_unasked(examiner, &visit, answers.came) {
-        answers.expected = 0;
-    }
-    let judged = judge_flood(&visit.seen, &content, answers, Severity::Medium, &sent);
-    Ok(examiner.unless_silence_ends(&visit, unless_held_back(examiner, &visit.seen, judged)))
+    let answers = Answers { came: visit.seen.answers() - before, expected: all - before };
+    let judged = match words_of_a_limit(examiner, &visit, answers, talks) {
+        Some(why) => Ruling::unknown(&sent, why),
+        None => {
+            let answers = unless_unasked(examiner, &visit, answers);
+            unless_held_back(
+                examiner,
+                &visit.seen,
+                judge_flood(&visit.seen, &content, answers, Severity::Medium, &sent),
+            )
+        }
+    };
+    Ok(examiner.unless_silence_ends(&visit, judged))
+}
+
+/// None can be counted where what came is none.
+fn unless_unasked(examiner: &Examiner, visit: &Visit<'_>, answers: Answers) -> Answers {
+    let is_none = answers.are_few() && !visit.seen.is_over() && comes_unasked(examiner, visit, answers.came);
+    Answers { expected: if is_none { 0 } else { answers.expected }, ..answers }
+}
+
+/// What tells that a flood may have been held back where a single message has no answer.
+fn words_of_a_limit(examiner: &Examiner, visit: &Visit<'_>, answers: Answers, talks: bool) -> Option<String> {
+    let may_be = answers.may_be_words_of_a_limit() && !talks && !visit.seen.is_over();
+    (may_be && !comes_unasked(examiner, visit, answers.came)).then(|| {
+        format!(
+            "one message has no answer, yet {} messages came to these: words of a limit, or of something else",
+            answers.came
+        )
+    })
 }
 
 /// Judges a flood of pings: one answer for many is what RFC 6455 allows (section 5.5.3), and costs little.
@@ -355,6 +385,13 @@ mod tests {
         assert!(
             !is_unasked(41, 7) && !is_unasked(34, 0) && !is_unasked(0, 0) && !is_unasked(0, 1) && !is_unasked(3, 40)
         );
+    }
+
+    #[test]
+    fn many_words_to_what_has_no_answer_may_be_those_of_a_limit() {
+        let may_be = |came, expected| Answers { came, expected }.may_be_words_of_a_limit();
+        assert!(may_be(280, 0) && may_be(30, 0));
+        assert!(!may_be(29, 0) && !may_be(280, 300));
     }
 
     #[test]

@@ -1,0 +1,100 @@
+//! Whether a text of the server is an answer to the ordinary message: known from two that are. A decision without a socket.
+
+use std::collections::BTreeSet;
+
+use super::frame::KEPT;
+
+/// What answers to the same message have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    /// They are the same text.
+    Same(String),
+    /// They differ, as by an identifier or a time, and have the same names in them.
+    Names(BTreeSet<String>),
+}
+
+impl Likeness {
+    /// Of two answers, as far as they were kept; none is known where they do not even have the same names, as where those are
+    /// identifiers.
+    pub(crate) fn of(one: &str, other: &str) -> Option<Self> {
+        if one == other {
+            return Some(Self::Same(one.to_owned()));
+        }
+        let names = names(one);
+        (names == self::names(other)).then_some(Self::Names(names))
+    }
+
+    pub(crate) fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Same(answer) => answer == text,
+            // Of a long one not all names are known, and a word of a limit is short.
+            Self::Names(known) => text.len() >= KEPT || names(text) == *known,
+        }
+    }
+}
+
+/// The names of an object in JSON, and of those in it, and the event of a packet of Socket.IO.
+fn names(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let is_event =
+        |before: &str| before.strip_suffix('[').is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+    let (mut rest, mut at) = (text, 0);
+    while let Some(quote) = rest.find('"') {
+        let begin = at + quote + 1;
+        let Some(len) = string_len(&text[begin..]) else { break };
+        let (before, behind) = (&text[..begin - 1], &text[begin + len + 1..]);
+        if behind.trim_start().starts_with(':') || (before.len() > 1 && is_event(before)) {
+            names.insert(text[begin..begin + len].to_owned());
+        }
+        (rest, at) = (behind, begin + len + 1);
+    }
+    names
+}
+
+/// How long a string is, whose opening quote stands before it.
+fn string_len(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    text.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn likeness(one: &str, other: &str) -> Likeness {
+        Likeness::of(one, other).unwrap()
+    }
+
+    #[test]
+    fn the_same_text_is_known_to_the_letter() {
+        let said = likeness("said 1", "said 1");
+        assert!(said.fits("said 1") && !said.fits("said 2") && !said.fits("slow down"));
+    }
+
+    #[test]
+    fn names_are_those_of_objects_and_of_events() {
+        let of = |text| names(text).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(of(r#"{"a" : "b", "c":{"d\"e":["f", {"g":1}]}}"#), r#"a c d\"e g"#);
+        assert_eq!(of(r#"42["said",{"at":1}]"#), "at said");
+        assert_eq!(of(r#"["said","hi"]"#) + &of("hi") + &of(r#""open"#) + &of(r#"{"cut":"a\"#) + &of("ü\"ü"), "cut");
+    }
+
+    #[test]
+    fn answers_that_differ_by_what_they_say_are_alike() {
+        let said = likeness(r#"{"type":"said","id":"7f3a","at":1}"#, r#"{"type":"said","id":"00c0","at":2.5}"#);
+        assert!(said.fits(r#"{"at":null,"id":"","type":"left"}"#) && said.fits(&"long ".repeat(KEPT)));
+        assert!(!said.fits(r#"{"type":"error","retry_ms":59}"#) && !said.fits("slow down"));
+        let packet = likeness(r#"42["said","1"]"#, r#"42["said","2"]"#);
+        assert!(packet.fits(r#"42["said","3"]"#) && !packet.fits(r#"42["blocked","1 s"]"#));
+    }
+
+    #[test]
+    fn words_without_names_are_like_any_others() {
+        assert!(likeness("a1", "b2").fits("slow down") && likeness(r#"["a"]"#, r#"["a","b"]"#).fits(r#"["c"]"#));
+        assert_eq!(Likeness::of(r#"{"7f3a":1}"#, r#"{"00c0":1}"#), None);
+    }
+}
