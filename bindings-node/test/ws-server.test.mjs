@@ -122,9 +122,10 @@ test('a Unix socket', { skip: process.platform === 'win32' }, async (t) => {
 test('a proxy on a Unix socket is believed', { skip: process.platform === 'win32' }, async (t) => {
   const at = path.join(os.tmpdir(), `wsguard-ws-${crypto.randomBytes(4).toString('hex')}.sock`);
   const { wss } = await share(t, {}, { listen: [at], policy: { trustedProxies: ['unix'] } });
+  wss.on('connection', (ws) => ws.send(String(ws.wsguard.ip)));
   const client = new WebSocketClient(`ws+unix:${at}:/`, { headers: { 'X-Forwarded-For': '203.0.113.9' } });
-  const [ws] = await once(wss, 'connection');
-  assert.equal(ws.wsguard.ip, '203.0.113.9');
+  const [message] = await once(client, 'message');
+  assert.equal(message.toString(), '203.0.113.9');
   client.terminate();
 });
 
