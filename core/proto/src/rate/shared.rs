@@ -573,6 +573,9 @@ impl QueuePlace {
         let (units, bytes) = RateState::costs(rules, &full, now);
         if !(unpoured.passes_then && unpoured.latest <= now) {
             if poured.at > unpoured.latest.max(now) {
+                if unpoured.passes_then {
+                    return Err(Held::Until(unpoured.latest));
+                }
                 let wait_nanos = poured.at.since_nanos(unpoured.came);
                 return Err(Held::Over(if poured.waits_for_bytes {
                     Overflow::Bytes { wait_nanos }

@@ -296,6 +296,22 @@ fn others_that_use_up_the_rate_make_what_waits_overflow() {
     assert_eq!(place.pass(Some(&rules), now.after_millis(10)), Ok(()));
 }
 
+#[test]
+fn a_reload_closes_nobody_whose_turn_is_far_off() {
+    let (rules, now) = (rules(10.0, 4.0, 2), Moment::from_millis(1));
+    let mut node = Node::new(&rules, true);
+    assert_eq!(passing(&mut node, &rules, 3, now), 1);
+    let mut used = node.limits.take_unreported(USER, now);
+    used[0].units = 40.0;
+    node.limits.settle(USER, &used, true, now);
+    let (place, ..) = &mut node.waiting[0];
+    let latest = now.after_millis(10);
+    place.passes_by(latest);
+    // It is tried before that: others had told its connection of an earlier room.
+    assert_eq!(place.pass(Some(&rules), now.after_millis(5)), Err(Held::Until(latest)));
+    assert_eq!(place.pass(Some(&rules), latest), Ok(()));
+}
+
 /// Two messages of a user wait on a node whose bucket is full: one unit leaks in 100 ms.
 fn two_that_wait(rules: &RateRules, now: Moment) -> (Node, [QueuePlace; 2]) {
     let node = Node::new(rules, true);
