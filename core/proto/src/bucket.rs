@@ -44,7 +44,7 @@ impl Rate {
         self.burst
     }
 
-    /// How much a node may let pass that the others do not know of yet: a quarter of what it holds, and one unit at least.
+    /// How much a node may at most let pass that the others do not know of yet: a quarter of what it holds, and one unit at least.
     pub(crate) fn lease(&self) -> f64 {
         (self.burst / 4.0).max(1.0)
     }

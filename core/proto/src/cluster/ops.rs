@@ -527,8 +527,8 @@ pub enum Entry {
 
 /// The buckets of users on this node. [`Limits`](crate::limits::Limits) keeps them.
 ///
-/// While a user is shared, what passes here is counted until it is reported, and at most a lease (a quarter of `burst`) passes that
-/// Redis has not heard of and answered: further messages wait. What the buckets hold is what Redis said last, and what passed here since.
+/// While a user is shared, what passes here is counted until it is reported, and at most a lease (a quarter of what is left of
+/// `burst`) passes that Redis has not heard of and answered: further messages wait. What the buckets hold is what Redis said last, and what passed here since.
 pub trait Buckets: Send + Sync {
     /// Whether other nodes draw on the buckets of this user, too. Buckets of it that are made later are like this as well.
     fn share(&self, user: &str, is_shared: bool, now: Moment);

@@ -17,6 +17,9 @@ use crate::time::Moment;
 /// A message that waits for the cluster's answer is tried again after this time.
 const RETRY_MS: u64 = 5;
 
+/// What leaks while a node reports and is answered may pass again.
+const REPORTED_IN_MS: u64 = 20;
+
 /// What the answer of the cluster may take: no answer for so long is an outage, in which nothing waits for it.
 const ANSWER_MS: u64 = 1000;
 
@@ -100,8 +103,21 @@ impl Account {
         if amount <= 0.0 {
             return true;
         }
-        let open = self.unreported + self.on_its_way + self.noted + ahead;
+        let open = self.open() + ahead;
         if amount > lease { open * 2.0 <= lease } else { open + amount <= lease + TOLERANCE }
+    }
+
+    /// What passed that the cluster has not acknowledged.
+    fn open(&self) -> f64 {
+        self.unreported + self.on_its_way + self.noted
+    }
+
+    /// What may pass here that others do not know of: a quarter of what the cluster has room for. Where that is little, several nodes with
+    /// whole leases would fill the bucket far beyond its burst together, and close a user who waits for each of his answers.
+    fn lease(&self, bucket: Bucket, rate: &Rate, now: Moment) -> f64 {
+        let known = left_in(bucket, Some(rate), now).0 - self.open();
+        let room = rate.burst() - known.max(0.0);
+        rate.lease().min((room / 4.0).max(rate.leaked_in(REPORTED_IN_MS * 1_000_000)).max(1.0))
     }
 
     fn take(&mut self) -> f64 {
@@ -175,14 +191,23 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Whether these units and bytes may pass as far as the lease goes. `behind_others`: also what waits goes first.
-    fn allows(&self, rules: &RateRules, units: f64, bytes: f64, behind_others: bool) -> bool {
+    fn allows(
+        &self,
+        left: (Bucket, Bucket),
+        rules: &RateRules,
+        costs: (f64, f64),
+        behind_others: bool,
+        now: Moment,
+    ) -> bool {
         if self.user.is_none() {
             return true;
         }
-        let ahead = |account: &Account| if behind_others { account.waiting } else { 0.0 };
-        let fits = |account: &Account, rate: &Rate, amount| account.allows(amount, ahead(account), rate.lease());
-        fits(&self.messages, &rules.messages, units)
-            && rules.bytes.as_ref().is_none_or(|rate| fits(&self.bytes, rate, bytes))
+        let fits = |account: &Account, bucket: Bucket, rate: &Rate, amount: f64| {
+            let ahead = if behind_others { account.waiting } else { 0.0 };
+            amount <= 0.0 || account.allows(amount, ahead, account.lease(bucket, rate, now))
+        };
+        fits(&self.messages, left.0, &rules.messages, costs.0)
+            && rules.bytes.as_ref().is_none_or(|rate| fits(&self.bytes, left.1, rate, costs.1))
     }
 
     fn has_unreported(&self) -> bool {
@@ -391,8 +416,9 @@ impl RateKey {
         let (units, bytes) = RateState::costs(rules, charge, now);
         let alone = Charge { not_before: Moment::START, ..*charge };
         let poured = state.with_waiting(rules, now).try_message(rules, &alone, now);
+        let left = (state.messages, state.bytes);
         let Some(shared) = &mut state.shared else { return Err(Overflow::Queue) };
-        if poured.at.max(charge.not_before) <= now && shared.allows(rules, units, bytes, true) {
+        if poured.at.max(charge.not_before) <= now && shared.allows(left, rules, (units, bytes), true, now) {
             let poured = state.try_message(rules, &alone, now);
             return Ok((Passing::Now, state.pour(&poured, charge, now)));
         }
@@ -573,6 +599,9 @@ impl QueuePlace {
         let (units, bytes) = RateState::costs(rules, &full, now);
         if !(unpoured.passes_then && unpoured.latest <= now) {
             if poured.at > unpoured.latest.max(now) {
+                if unpoured.passes_then {
+                    return Err(Held::Until(unpoured.latest));
+                }
                 let wait_nanos = poured.at.since_nanos(unpoured.came);
                 return Err(Held::Over(if poured.waits_for_bytes {
                     Overflow::Bytes { wait_nanos }
@@ -583,7 +612,8 @@ impl QueuePlace {
             if poured.at > now {
                 return Err(Held::Until(poured.at));
             }
-            if state.shared.as_ref().is_some_and(|shared| !shared.allows(rules, units, bytes, false)) {
+            let left = (state.messages, state.bytes);
+            if state.shared.as_ref().is_some_and(|shared| !shared.allows(left, rules, (units, bytes), false, now)) {
                 return Err(Held::Until(now.after_millis(RETRY_MS)));
             }
             let turn = state.with_ahead(unpoured, rules, now).try_message(rules, &fitting, now).at;

@@ -249,17 +249,52 @@ fn what_is_not_acknowledged_waits_and_passes_when_it_is() {
     assert_eq!(passed, 0);
     node.limits.settle(USER, &used, true, at.after_millis(5));
     node.poll(&rules, at.after_millis(10), |_, _| passed += 1);
-    assert_eq!(passed, 10);
+    assert_eq!(passed, 7, "a quarter of the 30 that are left");
     node.limits.take_unreported(USER, at);
     node.limits.lose(USER);
     assert_eq!(node.limits.take_dirty(), [USER.into()]);
-    assert!((node.limits.take_unreported(USER, at)[0].units - 10.0).abs() < 1e-3);
+    assert!((node.limits.take_unreported(USER, at)[0].units - 7.0).abs() < 1e-3);
     // An outage: whatever waits for an answer passes.
     node.limits.share(USER, false, at);
     node.poll(&rules, at.after_millis(15), |_, _| passed += 1);
     assert_eq!((passed, node.waiting.len()), (30, 0));
     assert_eq!(passing(&mut node, &rules, 10, at.after_millis(15)), 0, "the whole limit holds here alone");
     assert_eq!(node.waiting.len(), 5, "the queue");
+}
+
+#[test]
+fn a_lease_is_a_quarter_of_the_room_that_is_left() {
+    let (rules, now) = (rules(10.0, 40.0, 50), Moment::from_millis(1));
+    for (told, most) in [(0.0, 10), (20.0, 5), (34.0, 1), (39.0, 1), (41.0, 0)] {
+        let mut node = Node::new(&rules, true);
+        let told = Model { levels: [told, 0.0], at: now }.pour(&[], &rules, now);
+        node.limits.settle(USER, &told, true, now);
+        assert_eq!(passing(&mut node, &rules, 20, now), most, "{told:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_each_answer_is_refused_on_no_node() {
+    let rules = rules(20.0, 100.0, 20);
+    let (mut model, mut nodes) = (Model::default(), [(); 3].map(|()| Node::new(&rules, true)));
+    let mut passed = 0;
+    for millis in 1..5000 {
+        let now = Moment::from_millis(millis);
+        for node in &mut nodes {
+            node.poll(&rules, now, |_, _| passed += 1);
+            for _ in 0..2 {
+                if node.waiting.is_empty() {
+                    let came = node.come(&rules, 1.0, 0, now).expect("three messages wait at most, and 20 may");
+                    passed += i32::from(came);
+                }
+            }
+            if millis % 10 == 0 {
+                let answer = model.pour(&node.limits.take_unreported(USER, now), &rules, now);
+                node.limits.settle(USER, &answer, true, now);
+            }
+        }
+    }
+    assert!((198..=218).contains(&passed), "{passed}: the burst, and 20 a second");
 }
 
 #[test]
@@ -294,6 +329,22 @@ fn others_that_use_up_the_rate_make_what_waits_overflow() {
     // A reload closes nobody for that.
     place.passes_by(now.after_millis(10));
     assert_eq!(place.pass(Some(&rules), now.after_millis(10)), Ok(()));
+}
+
+#[test]
+fn a_reload_closes_nobody_whose_turn_is_far_off() {
+    let (rules, now) = (rules(10.0, 4.0, 2), Moment::from_millis(1));
+    let mut node = Node::new(&rules, true);
+    assert_eq!(passing(&mut node, &rules, 3, now), 1);
+    let mut used = node.limits.take_unreported(USER, now);
+    used[0].units = 40.0;
+    node.limits.settle(USER, &used, true, now);
+    let (place, ..) = &mut node.waiting[0];
+    let latest = now.after_millis(10);
+    place.passes_by(latest);
+    // It is tried before that: others had told its connection of an earlier room.
+    assert_eq!(place.pass(Some(&rules), now.after_millis(5)), Err(Held::Until(latest)));
+    assert_eq!(place.pass(Some(&rules), latest), Ok(()));
 }
 
 /// Two messages of a user wait on a node whose bucket is full: one unit leaks in 100 ms.
