@@ -438,6 +438,19 @@ impl Examiner {
         Ordinary::answered(content, &first, &second, talks)
     }
 
+    /// What the answers have in common on this connection, which they may name. Costs one message more where that can be.
+    pub(crate) fn likeness_on(&self, visit: &mut Visit<'_>, ordinary: &Ordinary) -> Vec<Likeness> {
+        if !ordinary.like.iter().any(|like| matches!(like, Likeness::Same(_))) {
+            return ordinary.like.clone();
+        }
+        let (all, kept) = (visit.seen.messages + ordinary.answers, visit.seen.texts.len());
+        self.say(visit, "wsguard-audit here");
+        let grace = visit.grace(self.timeout);
+        visit.wait(grace, |seen| seen.messages >= all);
+        let texts = &visit.seen.texts[kept..];
+        ordinary.like.iter().map(|like| like.on_another(texts, self.message.text())).collect()
+    }
+
     /// Sends the ordinary message, and tells what came until a ping behind it was answered.
     fn say(&self, visit: &mut Visit<'_>, tag: &str) -> Option<Reply> {
         let (messages, texts) = (visit.seen.messages, visit.seen.texts.len());

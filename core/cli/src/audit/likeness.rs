@@ -24,6 +24,15 @@ impl Likeness {
         (names == self::names(other)).then_some(Self::Names(names))
     }
 
+    /// The same on another connection, by what answered `message` there: an answer may name the connection, or the minute. Words of a
+    /// limit are not near it, and change nothing.
+    pub(crate) fn on_another(&self, texts: &[String], message: &str) -> Self {
+        let Self::Same(answer) = self else { return self.clone() };
+        let heard = texts.iter().find(|text| *text == answer);
+        let nearest = heard.or_else(|| texts.iter().find(|text| is_near(answer, text, message)));
+        nearest.map_or_else(|| self.clone(), |text| Self::Same(text.clone()))
+    }
+
     pub(crate) fn fits(&self, text: &str) -> bool {
         match self {
             Self::Same(answer) => answer == text,
@@ -31,6 +40,19 @@ impl Likeness {
             Self::Names(known) => text.len() >= KEPT || names(text) == *known,
         }
     }
+}
+
+/// Whether two texts that differ may be answers to the same message.
+fn is_near(one: &str, other: &str, message: &str) -> bool {
+    let names = names(one);
+    if !names.is_empty() && names == self::names(other) {
+        return true;
+    }
+    let alike = |(one, other): &(u8, u8)| one == other;
+    let begin = one.bytes().zip(other.bytes()).take_while(alike).count();
+    let end = one.bytes().rev().zip(other.bytes().rev()).take_while(alike).count();
+    // An echo, or most of the words.
+    (one.contains(message) && other.contains(message)) || (begin + end) * 2 >= one.len().max(other.len())
 }
 
 /// The names of an object in JSON, and of those in it, and the event of a packet of Socket.IO.
@@ -90,6 +112,21 @@ mod tests {
         assert!(!said.fits(r#"{"type":"error","retry_ms":59}"#) && !said.fits("slow down"));
         let packet = likeness(r#"42["said","1"]"#, r#"42["said","2"]"#);
         assert!(packet.fits(r#"42["said","3"]"#) && !packet.fits(r#"42["blocked","1 s"]"#));
+    }
+
+    #[test]
+    fn answers_on_another_connection_may_name_it() {
+        let on = |one: &str, other: &str| likeness(one, one).on_another(&["hello".into(), other.into()], "hi");
+        let same = |text: &str| Likeness::Same(text.into());
+        assert_eq!(on("User 7: hi", "User 12: hi"), same("User 12: hi"));
+        assert_eq!(on("7f3a00c0d1ce: hi", "e8be1905aa11: hi"), same("e8be1905aa11: hi"));
+        assert_eq!(on("12:59 said", "13:00 said"), same("13:00 said"));
+        assert_eq!(
+            on(r#"{"from":7,"said":1}"#, r#"{"from":"a new one","said":1}"#),
+            same(r#"{"from":"a new one","said":1}"#)
+        );
+        assert_eq!(on("User 7: hi", "slow down"), same("User 7: hi"));
+        assert_eq!(on("hello", "hello, 8"), same("hello"));
     }
 
     #[test]

@@ -46,9 +46,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     upstream: Option<String>,
 
-    /// Where clients reach the proxy: PORT or ADDRESS:PORT.
-    #[arg(long, value_name = "ADDRESS", default_value = "443")]
-    bind: String,
+    /// Where clients reach the proxy: PORT or ADDRESS:PORT. Default: 443; 80 with --plain.
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
 
     /// The proxy's certificate; for `HAProxy` certificate and key in one file.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/wsguard/cert.pem")]
@@ -94,7 +94,8 @@ pub(crate) fn run(args: &Args) -> Ended {
         return examine(args, &read, url);
     }
     let tls = if args.plain { None } else { Some((quoted(&args.certificate)?, quoted(&args.key)?)) };
-    let front = Front { bind: bind(&args.bind)?, tls };
+    let usual = if args.plain { "80" } else { "443" };
+    let front = Front { bind: bind(args.bind.as_deref().unwrap_or(usual))?, tls };
     let plan = Plan::new(args.source.name(), &read, args.upstream.as_deref(), front)?;
     terminal::print(&writers::write(&plan, args.proxy)?)?;
     Ok(if plan.wanted.is_empty() { Outcome::Well } else { Outcome::Found })

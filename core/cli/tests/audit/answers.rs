@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -79,6 +80,20 @@ fn a_limit_may_say_so_where_each_answer_is_another_one() {
     assert_eq!(message_rate(&careful), (0, "passed".to_owned()));
     let careless = serve(move |stream| replies(stream, |texts| vec![said(texts)]));
     assert_eq!(message_rate(&careless), (1, "medium".to_owned()));
+}
+
+/// As in chats that say who speaks: the same on one connection, and another on the next.
+#[test]
+fn an_answer_may_name_its_connection() {
+    static COME: AtomicUsize = AtomicUsize::new(0);
+    let named = |limit: usize| {
+        serve(move |stream| {
+            let id = COME.fetch_add(1, Ordering::Relaxed);
+            replies(stream, |texts| vec![if texts <= limit { format!("Guest{id} said") } else { "slow down".into() }]);
+        })
+    };
+    assert_eq!(message_rate(&named(usize::MAX)), (1, "medium".to_owned()));
+    assert_eq!(message_rate(&named(20)), (0, "passed".to_owned()));
 }
 
 /// As where a message goes to all others.

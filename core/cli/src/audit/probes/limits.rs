@@ -78,29 +78,31 @@ fn judge_sizes(largest: Option<usize>, end: Option<Bait>) -> Ruling {
     let taken =
         largest.map_or_else(|| "none was taken".to_owned(), |size| format!("{} were taken", bytes(size as u64)));
     match (largest, end) {
-        (_, Some(Bait::Unclear(why))) => Ruling::unknown(sent, format!("{taken}; {why}")),
+        (largest, Some(Bait::Unclear(why))) if largest.is_none_or(|size| size <= SIZES[0]) => {
+            Ruling::unknown(sent, format!("{taken}; {why}"))
+        }
         (largest, Some(Bait::Refused(how))) if largest.is_none_or(|size| size <= SIZES[0]) => {
             Ruling::passed(sent, format!("{taken}, then {how}"))
         }
         (_, Some(Bait::Refused(how))) => Ruling::finding(Severity::Low, sent, format!("{taken}, then {how}")),
+        // So much at least.
+        (_, Some(Bait::Unclear(why))) => {
+            Ruling::finding(Severity::Low, sent, format!("{taken}; of more it is not known: {why}"))
+        }
         (_, Some(Bait::Taken(_)) | None) => Ruling::finding(Severity::Medium, sent, taken),
     }
 }
 
 pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     let (content, answers) = examiner.content();
-    // The second of several on a connection may be refused for what it says.
-    let several = match &content {
-        Content::Once(how) => Content::Refused(how.clone()),
-        other => other.clone(),
-    };
-    let mut visit = examiner.visit()?;
     let (mut largest, mut end) = (None, None);
     for size in SIZES {
+        // Each on its own: a second one may be refused for what it says, and an application that waits for a credential waits some seconds.
+        let mut visit = examiner.visit()?;
         visit.send(&masked(TEXT, &examiner.message.padded(size)));
         let tag = format!("wsguard-audit {size}");
         visit.ping_behind(&tag, LONG, answers);
-        match examiner.judge(&visit, &tag, &several) {
+        match examiner.judge(&visit, &tag, &content) {
             Bait::Taken(_) => largest = Some(size),
             refused => {
                 end = Some(refused);
@@ -211,7 +213,8 @@ fn comes_unasked(examiner: &Examiner, visit: &Visit<'_>, came: u64) -> bool {
 pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
     // Before, since it takes some seconds: a connection that waits for it meanwhile may be ended as too silent.
-    let Ordinary { content, answers, like, talks } = examiner.ordinary();
+    let ordinary = examiner.ordinary();
+    let Ordinary { content, answers, talks, .. } = ordinary.clone();
     let mut visit = examiner.visit()?;
     let unfit = match &content {
         Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
@@ -222,7 +225,7 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
         return Ok(Ruling::unknown(sent, why));
     }
     // Those that came already do not count.
-    visit.seen.like = like;
+    visit.seen.like = examiner.likeness_on(&mut visit, &ordinary);
     let before = visit.seen.answers();
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let all = before + answers * u64::from(MESSAGES);
@@ -360,7 +363,9 @@ mod tests {
         assert_eq!(judge_sizes(Some(1 << 20), refused()).verdict, Verdict::Passed);
         assert_eq!(judge_sizes(Some(4 << 20), refused()).verdict, Verdict::Finding(Severity::Low));
         assert_eq!(judge_sizes(Some(16 << 20), None).verdict, Verdict::Finding(Severity::Medium));
-        assert_eq!(judge_sizes(Some(1 << 20), Some(Bait::Unclear("slow".into()))).verdict, Verdict::Unknown);
+        let unclear = || Some(Bait::Unclear("slow".into()));
+        assert_eq!(judge_sizes(Some(1 << 20), unclear()).verdict, Verdict::Unknown);
+        assert_eq!(judge_sizes(Some(4 << 20), unclear()).verdict, Verdict::Finding(Severity::Low));
     }
 
     #[test]
