@@ -100,9 +100,6 @@ impl Account {
     /// Whether `amount` may pass: it, what the cluster has not acknowledged, and what is `ahead` are no more than `lease`. What is more
     /// than a whole lease by itself may pass while at least half of one is left.
     fn allows(&self, amount: f64, ahead: f64, lease: f64) -> bool {
-        if amount <= 0.0 {
-            return true;
-        }
         let open = self.open() + ahead;
         if amount > lease { open * 2.0 <= lease } else { open + amount <= lease + TOLERANCE }
     }

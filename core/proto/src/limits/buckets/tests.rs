@@ -315,14 +315,20 @@ fn what_waits_for_an_answer_is_bounded_in_bytes_and_number() {
     assert!(node.key.admit(&rules, &free, now).is_ok(), "places come back");
 }
 
-#[test]
-fn others_that_use_up_the_rate_make_what_waits_overflow() {
-    let (rules, now) = (rules(10.0, 4.0, 2), Moment::from_millis(1));
-    let mut node = Node::new(&rules, true);
-    assert_eq!(passing(&mut node, &rules, 3, now), 1);
+/// Messages wait on a node, and others have filled the bucket tenfold.
+fn one_that_others_leave_no_room(rules: &RateRules, now: Moment) -> Node {
+    let mut node = Node::new(rules, true);
+    assert_eq!(passing(&mut node, rules, 3, now), 1);
     let mut used = node.limits.take_unreported(USER, now);
     used[0].units = 40.0;
     node.limits.settle(USER, &used, true, now);
+    node
+}
+
+#[test]
+fn others_that_use_up_the_rate_make_what_waits_overflow() {
+    let (rules, now) = (rules(10.0, 4.0, 2), Moment::from_millis(1));
+    let mut node = one_that_others_leave_no_room(&rules, now);
     let (place, ..) = &mut node.waiting[0];
     let Err(Held::Over(over)) = place.pass(Some(&rules), now.after_millis(5)) else { panic!("it may wait for 1.2 s") };
     assert!(matches!(over, Overflow::Messages { .. }), "{over:?}");
@@ -334,11 +340,7 @@ fn others_that_use_up_the_rate_make_what_waits_overflow() {
 #[test]
 fn a_reload_closes_nobody_whose_turn_is_far_off() {
     let (rules, now) = (rules(10.0, 4.0, 2), Moment::from_millis(1));
-    let mut node = Node::new(&rules, true);
-    assert_eq!(passing(&mut node, &rules, 3, now), 1);
-    let mut used = node.limits.take_unreported(USER, now);
-    used[0].units = 40.0;
-    node.limits.settle(USER, &used, true, now);
+    let mut node = one_that_others_leave_no_room(&rules, now);
     let (place, ..) = &mut node.waiting[0];
     let latest = now.after_millis(10);
     place.passes_by(latest);
