@@ -705,44 +705,6 @@ def test_a_slow_peer_under_tls_holds_the_application_back(run: Run, tmp_path: Pa
     run(main)
 
 
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
-def test_unix_sockets(run: Run, http: str, tmp_path: Path) -> None:
-    path = str(tmp_path / "s")
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["extensions"]["wsguard"]["ip"] is None
-        await echo(scope, receive, send)
-
-    async def main() -> None:
-        async with Serving(app, http=http, uds=path):
-            client: ClientConnection
-            async with websockets.unix_connect(path, "ws://a/", origin=websockets.Origin(ORIGIN)) as client:
-                await client.send("x")
-                assert await client.recv() == "x"
-
-    run(main)
-
-
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
-def test_a_proxy_on_a_unix_socket_is_believed(run: Run, http: str, tmp_path: Path) -> None:
-    path = str(tmp_path / "s")
-    forwarded = {"X-Forwarded-For": "203.0.113.9"}
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["extensions"]["wsguard"]["ip"] == "203.0.113.9"
-        await echo(scope, receive, send)
-
-    async def main() -> None:
-        async with Serving(app, http=http, uds=path, ws=policy(trusted_proxies=["unix"])):
-            client: ClientConnection
-            origin = websockets.Origin(ORIGIN)
-            async with websockets.unix_connect(path, "ws://a/", origin=origin, additional_headers=forwarded) as client:
-                await client.send("x")
-                assert await client.recv() == "x"
-
-    run(main)
-
-
 # --- the policy ------------------------------------------------------------------------------------------------------
 
 
