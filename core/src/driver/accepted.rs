@@ -1,7 +1,7 @@
 //! An accepted connection on its way to the shard that takes it through its opening handshake.
 
 use std::io::{self, Read as _, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -78,19 +78,27 @@ impl UnregisteredSocket {
         Ok(Read { len, is_full: len == piece.len() })
     }
 
-    /// Sends an answer and closes. The buffer of a socket that has sent nothing else holds any answer of ours.
+    /// Sends an answer and its end. The buffer of a socket that has sent nothing else holds any answer of ours. A peer that
+    /// has sent more by now is reset, but behind the answer: closing alone would throw that away.
     pub(super) fn end_with(self, answer: &[u8]) -> io::Result<()> {
         match self {
             // One segment carries the answer and the end: the peer is woken once.
             #[cfg(target_os = "linux")]
             UnregisteredSocket::Tcp(tcp) => {
                 use rustix::net::{SendFlags, send};
-                send(tcp, answer, SendFlags::MORE | SendFlags::NOSIGNAL).map(drop).map_err(Into::into)
+                send(&tcp, answer, SendFlags::MORE | SendFlags::NOSIGNAL)?;
+                tcp.shutdown(Shutdown::Write)
             }
             #[cfg(not(target_os = "linux"))]
-            UnregisteredSocket::Tcp(tcp) => (&tcp).write_all(answer),
+            UnregisteredSocket::Tcp(tcp) => {
+                (&tcp).write_all(answer)?;
+                tcp.shutdown(Shutdown::Write)
+            }
             #[cfg(unix)]
-            UnregisteredSocket::Unix(unix) => (&unix).write_all(answer),
+            UnregisteredSocket::Unix(unix) => {
+                (&unix).write_all(answer)?;
+                unix.shutdown(Shutdown::Write)
+            }
             UnregisteredSocket::Pipe(pipe) => pipe.end_with(answer),
         }
     }
@@ -107,4 +115,45 @@ pub(super) struct Accepted {
     pub(super) adopted: Option<Box<Adopted>>,
     /// Its part in the load of its shard.
     pub(super) load: HeldOne,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::UnregisteredSocket;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 401 Unauthorized\r\n\r\n";
+
+    /// A peer, and its socket as it was accepted.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        (peer, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_answer_arrives_though_more_was_sent_and_not_read() {
+        let (mut peer, accepted) = pair();
+        peer.write_all(b"more").unwrap();
+        assert!(accepted.peek(&mut [0; 4]).unwrap() > 0);
+        UnregisteredSocket::Tcp(accepted).end_with(ANSWER).unwrap();
+        let mut came = vec![0; ANSWER.len()];
+        peer.read_exact(&mut came).unwrap();
+        assert_eq!(came, ANSWER);
+    }
+
+    #[test]
+    fn an_answer_arrives_at_once_though_somebody_else_holds_the_socket() {
+        let (mut peer, accepted) = pair();
+        let held = accepted.try_clone().unwrap();
+        UnregisteredSocket::Tcp(accepted).end_with(ANSWER).unwrap();
+        let mut came = Vec::new();
+        peer.read_to_end(&mut came).unwrap();
+        assert_eq!(came, ANSWER);
+        drop(held);
+    }
 }
