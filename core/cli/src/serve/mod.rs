@@ -99,7 +99,7 @@ impl Echo<'_> {
             tokio::select! {
                 event = server.recv() => match event {
                     Some(event) => self.handle(&event),
-                    None => return Ok(()),
+                    None => return self.out.outcome(),
                 },
                 signal = signals.next() => match signal {
                     Signal::Reload => self.reload(),

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::outcome::Failure;
 use crate::terminal::Patient;
 
 /// How many lines may wait for the terminal; more are counted and left out.
@@ -21,6 +22,8 @@ pub(super) struct Out {
     lost: Arc<AtomicU64>,
     /// Told once nobody reads the lines any more.
     pub(super) is_closed: Arc<Notify>,
+    /// Why they cannot be written any more.
+    failure: Arc<OnceLock<io::Error>>,
     /// Ends with the thread.
     writing: mpsc::Receiver<()>,
 }
@@ -40,17 +43,30 @@ impl Out {
     ) -> io::Result<Self> {
         let (lines, waiting) = mpsc::sync_channel(MAX_WAITING);
         let (lost, is_closed) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
+        let failure = Arc::<OnceLock<io::Error>>::default();
         let (ends, writing) = mpsc::channel();
         std::thread::Builder::new().name("wsguard-lines".into()).spawn({
-            let (lost, is_closed) = (Arc::clone(&lost), Arc::clone(&is_closed));
+            let (lost, is_closed, failure) = (Arc::clone(&lost), Arc::clone(&is_closed), Arc::clone(&failure));
             move || {
                 let _ends: mpsc::Sender<()> = ends;
-                if write_all(&waiting, &lost, left_out, &mut out).is_err() {
+                if let Err(error) = write_all(&waiting, &lost, left_out, &mut out) {
+                    let _ = failure.set(error);
                     is_closed.notify_one();
                 }
             }
         })?;
-        Ok(Self { lines: Some(lines), lost, is_closed, writing })
+        Ok(Self { lines: Some(lines), lost, is_closed, failure, writing })
+    }
+
+    /// # Errors
+    /// Lines could not be written, for another reason than that nobody reads them any more.
+    pub(super) fn outcome(&self) -> Result<(), Failure> {
+        match self.failure.get() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(format!("standard output: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn say(&self, line: String) {
@@ -116,6 +132,31 @@ mod tests {
         });
         assert!(end.recv_timeout(Duration::from_secs(20)).is_ok());
         drop(hold);
+    }
+
+    /// A terminal that fails.
+    struct Failing(io::ErrorKind);
+
+    impl io::Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failure_and_a_reader_that_has_left_is_none() {
+        for (kind, fails) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::BrokenPipe, false)] {
+            let out = Out::to(Failing(kind), |_| String::new()).unwrap();
+            assert!(out.outcome().is_ok());
+            out.say("a".to_owned());
+            // The thread has ended.
+            assert!(out.writing.recv_timeout(Duration::from_secs(20)).is_err());
+            assert_eq!(out.outcome().is_err(), fails, "{kind}");
+        }
     }
 
     #[test]
