@@ -207,11 +207,15 @@ fn read_words(error: &std::io::Error) -> String {
 
 /// An error of TLS for people: what the library has no words for, it prints as in a program.
 pub(crate) fn tls_words(error: &rustls::Error) -> String {
-    let words = error.to_string();
-    if words.contains("CaUsedAsEndEntity") {
+    if is_authority_for_server(error) {
         return "the certificate is one of an authority (CA:TRUE), which is none for a server".to_owned();
     }
-    words
+    error.to_string()
+}
+
+/// Whether a server showed the certificate of an authority. The library has no value for it, only a name.
+pub(crate) fn is_authority_for_server(error: &rustls::Error) -> bool {
+    error.to_string().contains("CaUsedAsEndEntity")
 }
 
 /// A deadline for whatever the socket does next. Zero would mean none.

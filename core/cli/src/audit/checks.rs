@@ -57,7 +57,7 @@ pub(crate) const CHECKS: &[Check] = &[
         sends: "a TLS handshake",
         judges: "the certificate is verified for the URL's host by this machine's authorities and `--ca`, now and in 14 days",
         severity: Severity::High,
-        why: "clients must ignore the fault to connect, and then trust anybody; low for an unknown issuer on loopback, and for an end within 14 days",
+        why: "clients must ignore the fault to connect, and then trust anybody; low on loopback for an unknown issuer or an authority's own certificate, and for an end within 14 days",
         asvs: &["12.2.2"],
         topic: Topic::Tls,
         budget: cost(1, 16, 5),

@@ -11,6 +11,7 @@ mod examiner;
 mod frame;
 pub(crate) mod head;
 mod hello;
+mod issuer;
 mod likeness;
 mod limits;
 mod mends;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::audit::issuer;
 use crate::outcome::Failure;
-use crate::wire::tls_words;
+use crate::wire::{is_authority_for_server, tls_words};
 
 /// How soon is soon.
 pub(crate) const SOON_DAYS: u64 = 14;
@@ -54,6 +56,8 @@ pub(crate) enum CertificateFault {
     OtherName,
     /// No authority that this machine knows has signed it.
     UnknownIssuer,
+    /// It is one of an authority, and that is known: OpenSSL takes it for a server, others do not. In the verifier's words.
+    Authority(String),
     /// Something else, in the words of the verifier.
     Other(String),
 }
@@ -71,16 +75,39 @@ pub(crate) fn judge(
     if roots.is_empty() {
         return Err("this machine has no list of authorities; give one with --ca".to_owned());
     }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let roots = Arc::new(roots);
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
     let verifier = verifier.build().map_err(|error| error.to_string())?;
     let at = |time| verifier.verify_server_cert(leaf, intermediates, name, &[], time);
     Ok(match at(now) {
+        Err(error) if is_authority_for_server(&error) => Some(of_authority(leaf, name, &roots, &error)),
         Err(error) => Some(fault(error)),
         Ok(_) => {
             let soon = Duration::from_secs(now.as_secs() + SOON_DAYS * 86_400);
             at(UnixTime::since_unix_epoch(soon)).is_err().then_some(CertificateFault::EndsSoon)
         }
     })
+}
+
+/// The verifier refuses a server that shows an authority's certificate before it looks at issuer and name. `openssl req -x509`
+/// makes such ones by itself: whether anybody can know it counts then.
+fn of_authority(
+    leaf: &CertificateDer<'static>,
+    name: &ServerName<'static>,
+    roots: &RootCertStore,
+    error: &Error,
+) -> CertificateFault {
+    let mut own = RootCertStore::empty();
+    let known = own.add(leaf.clone()).is_ok() && own.roots.iter().all(|anchor| roots.roots.contains(anchor));
+    let signs_itself = own.roots.iter().any(|anchor| issuer::of(leaf) == Some(anchor.subject.as_ref()));
+    if !known && signs_itself {
+        return CertificateFault::UnknownIssuer;
+    }
+    match ParsedCertificate::try_from(leaf).and_then(|leaf| verify_server_name(&leaf, name)) {
+        Err(error) => fault(error),
+        Ok(()) if known => CertificateFault::Authority(tls_words(error)),
+        Ok(()) => CertificateFault::Other(tls_words(error)),
+    }
 }
 
 fn fault(error: Error) -> CertificateFault {
@@ -176,20 +203,58 @@ mod tests {
         assert_eq!(judge("localhost", &june().1, day(1)), Some(CertificateFault::UnknownIssuer));
     }
 
-    /// As `openssl req -x509` makes one by itself, and `--ca` names it.
-    #[test]
-    fn one_of_an_authority_is_said_in_words() {
+    /// As `openssl req -x509` makes one by itself.
+    fn by_itself() -> CertificateDer<'static> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn one_of_an_authority_is_said_in_words_where_it_is_known() {
+        let certificate = by_itself();
         let mut roots = RootCertStore::empty();
-        roots.add(authority.der().clone()).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let Some(CertificateFault::Other(words)) = judge(&[authority.der().clone()], &name, roots, day(1)).unwrap()
-        else {
-            panic!("it is taken");
+        roots.add(certificate.clone()).unwrap();
+        let judge = |name: &'static str| {
+            let name = ServerName::try_from(name).unwrap();
+            judge(std::slice::from_ref(&certificate), &name, roots.clone(), day(1)).unwrap()
         };
+        let Some(CertificateFault::Authority(words)) = judge("localhost") else { panic!("it is another fault") };
         assert!(words.contains("CA:TRUE"), "{words}");
+        assert_eq!(judge("other.example"), Some(CertificateFault::OtherName));
+    }
+
+    fn store(authority: CertificateDer<'static>) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority).unwrap();
+        roots
+    }
+
+    #[test]
+    fn one_that_signs_itself_is_of_an_unknown_issuer_also_as_an_authority() {
+        let name = ServerName::try_from("localhost").unwrap();
+        // Another one's authority has the same name, and another key.
+        for roots in [june().1, store(by_itself())] {
+            let judged = judge(&[by_itself()], &name, roots, day(1)).unwrap();
+            assert_eq!(judged, Some(CertificateFault::UnknownIssuer));
+        }
+    }
+
+    /// An authority's certificate that a known authority signed is not of an unknown issuer.
+    #[test]
+    fn one_below_a_known_authority_is_something_else() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "the root");
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let below = params.signed_by(&KeyPair::generate().unwrap(), &root).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let judged = judge(&[below.der().clone()], &name, roots, day(1)).unwrap();
+        assert!(matches!(judged, Some(CertificateFault::Other(_))), "{judged:?}");
     }
 
     #[test]

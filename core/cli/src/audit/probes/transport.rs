@@ -82,7 +82,8 @@ fn certificate_fault(fault: &CertificateFault, loopback: bool) -> (Severity, Str
             (Severity::High, "no authority known here has signed it (--ca names a private one)".to_owned())
         }
         CertificateFault::EndsSoon => (Severity::Low, format!("it ends within {SOON_DAYS} days")),
-        CertificateFault::Other(why) => (Severity::Medium, shown(why)),
+        CertificateFault::Authority(why) if loopback => (Severity::Low, shown(why)),
+        CertificateFault::Authority(why) | CertificateFault::Other(why) => (Severity::Medium, shown(why)),
     }
 }
 
@@ -143,5 +144,8 @@ mod tests {
         assert_eq!(certificate_fault(&CertificateFault::UnknownIssuer, true).0, Severity::Low);
         assert_eq!(certificate_fault(&CertificateFault::UnknownIssuer, false).0, Severity::High);
         assert_eq!(certificate_fault(&CertificateFault::NotValidNow, true).0, Severity::High);
+        let authority = CertificateFault::Authority("CA:TRUE".to_owned());
+        assert_eq!(certificate_fault(&authority, true).0, Severity::Low);
+        assert_eq!(certificate_fault(&authority, false).0, Severity::Medium);
     }
 }
