@@ -64,8 +64,9 @@ pub(crate) struct Args {
     /// How long an answer may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     timeout: u64,
-    /// How long unfinished requests are held, in seconds; from 60 on, silent peers and unfinished messages too.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    /// How long unfinished requests are held, in seconds; from 60 on, silent peers and unfinished messages too. Apache ends
+    /// them after 20 by default.
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     patience: u64,
     /// The exit code is 1 from this severity on.
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Low)]
