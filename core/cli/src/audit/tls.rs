@@ -81,7 +81,13 @@ pub(crate) fn judge(
     let at = |time| verifier.verify_server_cert(leaf, intermediates, name, &[], time);
     Ok(match at(now) {
         Err(error) if is_authority_for_server(&error) => Some(of_authority(leaf, name, &roots, &error)),
-        Err(error) => Some(fault(error)),
+        Err(error) => Some(match fault(error) {
+            // Said before the issuer was looked for, and an unknown one is worse.
+            CertificateFault::Other(_) if !may_be_signed(leaf, intermediates, &roots) => {
+                CertificateFault::UnknownIssuer
+            }
+            fault => fault,
+        }),
         Ok(_) => {
             let soon = Duration::from_secs(now.as_secs() + SOON_DAYS * 86_400);
             at(UnixTime::since_unix_epoch(soon)).is_err().then_some(CertificateFault::EndsSoon)
@@ -108,6 +114,12 @@ fn of_authority(
         Ok(()) if known => CertificateFault::Authority(tls_words(error)),
         Ok(()) => CertificateFault::Other(tls_words(error)),
     }
+}
+
+/// Whether an authority is known of the name that the certificate gives as its issuer's, or others came along that may lead to one.
+fn may_be_signed(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], roots: &RootCertStore) -> bool {
+    let is_known = |issuer| roots.roots.iter().any(|anchor| anchor.subject.as_ref() == issuer);
+    !intermediates.is_empty() || issuer::of(leaf).is_none_or(is_known)
 }
 
 fn fault(error: Error) -> CertificateFault {
@@ -296,11 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_read_is_refused_in_words() {
-        let certificate = version_1_of(&signed_by_itself());
-        let judged = judge(&[certificate], &ServerName::try_from("localhost").unwrap(), june().1, day(1)).unwrap();
+    fn one_that_cannot_be_read_is_refused_in_words_where_its_issuer_may_be_known() {
+        let judge = |roots| {
+            let certificate = version_1_of(&signed_by_itself());
+            judge(&[certificate], &ServerName::try_from("localhost").unwrap(), roots, day(1)).unwrap()
+        };
+        let judged = judge(store(signed_by_itself().cert.der().clone()));
         let Some(CertificateFault::Other(words)) = judged else { panic!("it is another fault: {judged:?}") };
         assert!(words.contains("version 1"), "{words}");
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "another");
+        let another = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(judge(store(another.der().clone())), Some(CertificateFault::UnknownIssuer));
     }
 
     #[derive(Debug)]
