@@ -210,7 +210,14 @@ pub(crate) fn tls_words(error: &rustls::Error) -> String {
     if is_authority_for_server(error) {
         return "the certificate is one of an authority (CA:TRUE), which is none for a server".to_owned();
     }
-    error.to_string()
+    let words = error.to_string();
+    if words.contains("UnsupportedCertVersion") {
+        return "the certificate is one of X.509 version 1, which holds no names for clients to verify".to_owned();
+    }
+    if words.contains("UnsupportedSignatureAlgorithmContext") {
+        return "the certificate is signed by an algorithm that clients do not take, such as SHA-1".to_owned();
+    }
+    words
 }
 
 /// Whether a server showed the certificate of an authority. The library has no value for it, only a name.

@@ -81,7 +81,13 @@ pub(crate) fn judge(
     let at = |time| verifier.verify_server_cert(leaf, intermediates, name, &[], time);
     Ok(match at(now) {
         Err(error) if is_authority_for_server(&error) => Some(of_authority(leaf, name, &roots, &error)),
-        Err(error) => Some(fault(error)),
+        Err(error) => Some(match fault(error) {
+            // Said before the issuer was looked for, and an unknown one is worse.
+            CertificateFault::Other(_) if !may_be_signed(leaf, intermediates, &roots) => {
+                CertificateFault::UnknownIssuer
+            }
+            fault => fault,
+        }),
         Ok(_) => {
             let soon = Duration::from_secs(now.as_secs() + SOON_DAYS * 86_400);
             at(UnixTime::since_unix_epoch(soon)).is_err().then_some(CertificateFault::EndsSoon)
@@ -110,6 +116,12 @@ fn of_authority(
     }
 }
 
+/// Whether an authority is known of the name that the certificate gives as its issuer's, or others came along that may lead to one.
+fn may_be_signed(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], roots: &RootCertStore) -> bool {
+    let is_known = |issuer| roots.roots.iter().any(|anchor| anchor.subject.as_ref() == issuer);
+    !intermediates.is_empty() || issuer::of(leaf).is_none_or(is_known)
+}
+
 fn fault(error: Error) -> CertificateFault {
     use CertificateError as E;
     match error {
@@ -118,12 +130,20 @@ fn fault(error: Error) -> CertificateFault {
                 CertificateFault::NotValidNow
             }
             E::NotValidForName | E::NotValidForNameContext { .. } => CertificateFault::OtherName,
-            // The second: an authority of a known name, and with another key.
-            E::UnknownIssuer | E::BadSignature => CertificateFault::UnknownIssuer,
+            // The others: an authority of a known name, and with another key, or one of another kind.
+            E::UnknownIssuer | E::BadSignature | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                CertificateFault::UnknownIssuer
+            }
             other => CertificateFault::Other(tls_words(&Error::InvalidCertificate(other))),
         },
         other => CertificateFault::Other(other.to_string()),
     }
+}
+
+/// Whether the verifier cannot read a certificate, one of X.509 version 1 for instance. Its key is unknown then, so nothing that
+/// it signed can be verified; [`judge`] refuses every such one, so that a credential goes no further for it.
+fn is_unreadable(certificate: &CertificateDer<'_>) -> bool {
+    ParsedCertificate::try_from(certificate).is_err()
 }
 
 #[derive(Debug)]
@@ -147,6 +167,9 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if is_unreadable(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
     }
 
@@ -156,6 +179,9 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if is_unreadable(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
     }
 
@@ -255,6 +281,96 @@ mod tests {
         let name = ServerName::try_from("localhost").unwrap();
         let judged = judge(&[below.der().clone()], &name, roots, day(1)).unwrap();
         assert!(matches!(judged, Some(CertificateFault::Other(_))), "{judged:?}");
+    }
+
+    /// Debian's `ssl-cert` puts one of RSA for the machine's own name among the authorities.
+    #[test]
+    fn an_authority_of_the_same_name_with_a_key_of_another_kind_has_not_signed_it() {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let roots = store(params.self_signed(&key).unwrap().der().clone());
+        let chain = [rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.der().clone()];
+        let judged = judge(&chain, &ServerName::try_from("localhost").unwrap(), roots, day(1)).unwrap();
+        assert_eq!(judged, Some(CertificateFault::UnknownIssuer));
+    }
+
+    fn signed_by_itself() -> rcgen::CertifiedKey<KeyPair> {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+    }
+
+    /// As `openssl x509 -req` makes one where it is given no extensions: of version 1, which the verifier cannot read.
+    fn version_1_of(made: &rcgen::CertifiedKey<KeyPair>) -> CertificateDer<'static> {
+        let mut der = made.cert.der().to_vec();
+        let at = der.windows(5).position(|window| window == [0xA0, 3, 2, 1, 2]).unwrap();
+        der[at + 4] = 0;
+        der.into()
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_refused_in_words_where_its_issuer_may_be_known() {
+        let judge = |roots| {
+            let certificate = version_1_of(&signed_by_itself());
+            judge(&[certificate], &ServerName::try_from("localhost").unwrap(), roots, day(1)).unwrap()
+        };
+        let judged = judge(store(signed_by_itself().cert.der().clone()));
+        let Some(CertificateFault::Other(words)) = judged else { panic!("it is another fault: {judged:?}") };
+        assert!(words.contains("version 1"), "{words}");
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "another");
+        let another = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(judge(store(another.der().clone())), Some(CertificateFault::UnknownIssuer));
+    }
+
+    #[derive(Debug)]
+    struct Shows(Arc<rustls::sign::CertifiedKey>);
+
+    impl rustls::server::ResolvesServerCert for Shows {
+        fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    /// Shakes hands in memory with a server that shows `certificate` and signs with `key`.
+    fn shake_hands(
+        certificate: CertificateDer<'static>,
+        key: &KeyPair,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Result<(), Error> {
+        let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let key = provider().key_provider.load_private_key(der.into()).unwrap();
+        let shows = Shows(Arc::new(rustls::sign::CertifiedKey::new(vec![certificate], key)));
+        let server = rustls::ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]);
+        let server = server.unwrap().with_no_client_auth().with_cert_resolver(Arc::new(shows));
+        let mut server = rustls::ServerConnection::new(Arc::new(server)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = rustls::ClientConnection::new(client().unwrap(), name).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut bytes = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_does_not_end_the_handshake_and_another_key_does() {
+        let (made, other) = (signed_by_itself(), KeyPair::generate().unwrap());
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            assert_eq!(shake_hands(version_1_of(&made), &made.signing_key, version), Ok(()));
+            assert_eq!(shake_hands(made.cert.der().clone(), &made.signing_key, version), Ok(()));
+            assert!(shake_hands(made.cert.der().clone(), &other, version).is_err());
+        }
     }
 
     #[test]
