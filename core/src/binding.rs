@@ -8,8 +8,8 @@ pub use crate::driver::{
     Accept, Adoption, BanInfo, Builder, CertificateFacts, Close, Closing, ConnectionId, ConnectionMap, Cork, Decision,
     Event, EventBatch, Events, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
     KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent,
-    Server, ServerHandle, Speaker, Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom, compile,
-    examine_tls, log_to,
+    Server, ServerHandle, Speaker, Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom,
+    certificate_parties, compile, examine_tls, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};

@@ -11,7 +11,6 @@ mod examiner;
 mod frame;
 pub(crate) mod head;
 mod hello;
-mod issuer;
 mod likeness;
 mod limits;
 mod mends;

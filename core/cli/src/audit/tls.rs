@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use wsguard::binding::certificate_parties;
 
-use crate::audit::issuer;
 use crate::outcome::Failure;
 use crate::wire::{is_authority_for_server, tls_words};
 
@@ -105,7 +105,7 @@ fn of_authority(
 ) -> CertificateFault {
     let mut own = RootCertStore::empty();
     let known = own.add(leaf.clone()).is_ok() && own.roots.iter().all(|anchor| roots.roots.contains(anchor));
-    let signs_itself = own.roots.iter().any(|anchor| issuer::of(leaf) == Some(anchor.subject.as_ref()));
+    let signs_itself = certificate_parties(leaf).is_some_and(|(issuer, subject)| issuer == subject);
     if !known && signs_itself {
         return CertificateFault::UnknownIssuer;
     }
@@ -119,7 +119,7 @@ fn of_authority(
 /// Whether an authority is known of the name that the certificate gives as its issuer's, or others came along that may lead to one.
 fn may_be_signed(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], roots: &RootCertStore) -> bool {
     let is_known = |issuer| roots.roots.iter().any(|anchor| anchor.subject.as_ref() == issuer);
-    !intermediates.is_empty() || issuer::of(leaf).is_none_or(is_known)
+    !intermediates.is_empty() || certificate_parties(leaf).is_none_or(|(issuer, _)| is_known(issuer))
 }
 
 fn fault(error: Error) -> CertificateFault {
@@ -198,15 +198,32 @@ mod tests {
 
     /// A certificate for `localhost` that is valid in June 2030, and a store with its authority.
     fn june() -> (Vec<CertificateDer<'static>>, RootCertStore) {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = CertifiedIssuer::self_signed(authority_for(&[]), KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2030, 6, 1), date_time_ymd(2030, 7, 1));
         let certificate = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+        (vec![certificate.der().clone()], store(authority.der().clone()))
+    }
+
+    /// What an authority's certificate says that names these hosts.
+    fn authority_for(hosts: &[&str]) -> CertificateParams {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    /// The same of an authority with a name of its own.
+    fn authority_called(name: &str) -> CertificateParams {
+        let mut params = authority_for(&[]);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    }
+
+    fn store(authority: CertificateDer<'static>) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.der().clone()).unwrap();
-        (vec![certificate.der().clone()], roots)
+        roots.add(authority).unwrap();
+        roots
     }
 
     /// Days after the first of June 2030.
@@ -231,16 +248,13 @@ mod tests {
 
     /// As `openssl req -x509` makes one by itself.
     fn by_itself() -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        authority_for(&["localhost"]).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
     #[test]
     fn one_of_an_authority_is_said_in_words_where_it_is_known() {
         let certificate = by_itself();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
+        let roots = store(certificate.clone());
         let judge = |name: &'static str| {
             let name = ServerName::try_from(name).unwrap();
             judge(std::slice::from_ref(&certificate), &name, roots.clone(), day(1)).unwrap()
@@ -248,12 +262,6 @@ mod tests {
         let Some(CertificateFault::Authority(words)) = judge("localhost") else { panic!("it is another fault") };
         assert!(words.contains("CA:TRUE"), "{words}");
         assert_eq!(judge("other.example"), Some(CertificateFault::OtherName));
-    }
-
-    fn store(authority: CertificateDer<'static>) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority).unwrap();
-        roots
     }
 
     #[test]
@@ -269,17 +277,10 @@ mod tests {
     /// An authority's certificate that a known authority signed is not of an unknown issuer.
     #[test]
     fn one_below_a_known_authority_is_something_else() {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "the root");
-        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let below = params.signed_by(&KeyPair::generate().unwrap(), &root).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(root.der().clone()).unwrap();
+        let root = CertifiedIssuer::self_signed(authority_called("the root"), KeyPair::generate().unwrap()).unwrap();
+        let below = authority_for(&["localhost"]).signed_by(&KeyPair::generate().unwrap(), &root).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let judged = judge(&[below.der().clone()], &name, roots, day(1)).unwrap();
+        let judged = judge(&[below.der().clone()], &name, store(root.der().clone()), day(1)).unwrap();
         assert!(matches!(judged, Some(CertificateFault::Other(_))), "{judged:?}");
     }
 
@@ -287,10 +288,8 @@ mod tests {
     #[test]
     fn an_authority_of_the_same_name_with_a_key_of_another_kind_has_not_signed_it() {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let roots = store(params.self_signed(&key).unwrap().der().clone());
-        let chain = [rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.der().clone()];
+        let roots = store(authority_for(&["localhost"]).self_signed(&key).unwrap().der().clone());
+        let chain = [signed_by_itself().cert.der().clone()];
         let judged = judge(&chain, &ServerName::try_from("localhost").unwrap(), roots, day(1)).unwrap();
         assert_eq!(judged, Some(CertificateFault::UnknownIssuer));
     }
@@ -316,10 +315,7 @@ mod tests {
         let judged = judge(store(signed_by_itself().cert.der().clone()));
         let Some(CertificateFault::Other(words)) = judged else { panic!("it is another fault: {judged:?}") };
         assert!(words.contains("version 1"), "{words}");
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "another");
-        let another = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let another = authority_called("another").self_signed(&KeyPair::generate().unwrap()).unwrap();
         assert_eq!(judge(store(another.der().clone())), Some(CertificateFault::UnknownIssuer));
     }
 

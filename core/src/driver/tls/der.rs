@@ -134,8 +134,9 @@ pub(crate) fn validity_unix_s(certificate: &[u8]) -> (Option<u64>, Option<u64>) 
     validity(certificate).map_or((None, None), |(from, until)| (unix_s(&from), unix_s(&until)))
 }
 
-/// The names of issuer and subject, as they are encoded (RFC 5280 sections 4.1.2.4 and 4.1.2.6).
-pub(crate) fn parties(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The names of issuer and subject of a certificate, as they are encoded (RFC 5280 sections 4.1.2.4 and 4.1.2.6), without tag and
+/// length. `None`: it is no certificate.
+pub fn parties(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (certificate, _) = expect(SEQUENCE, certificate)?;
     let (to_be_signed, _) = expect(SEQUENCE, certificate)?;
     let rest = expect(CONTEXT_0, to_be_signed).map_or(to_be_signed, |(_, rest)| rest);
@@ -217,6 +218,17 @@ mod tests {
             Some("is not valid before 2051-02-03")
         );
         assert_eq!(untimely(b"no certificate", "20260101000000"), None);
+    }
+
+    #[test]
+    fn the_issuer_is_found_and_a_torn_certificate_has_none() {
+        let der = certificate(2001, 2002);
+        let (issuer, subject) = parties(&der).unwrap();
+        assert!(issuer.windows(5).any(|window| window == b"rcgen"), "{issuer:?}");
+        assert_eq!(issuer, subject);
+        for length in 0..der.len() {
+            assert_eq!(parties(&der[..length]), None, "{length}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod examined;
 mod server_name;
 mod stream;
 
+pub use der::parties as certificate_parties;
 pub use examined::{CertificateFacts, examine_tls};
 pub(super) use stream::TlsStream;
 
