@@ -78,14 +78,19 @@ except ImportError:  # only gunicorn needs it
 else:
 
     class Worker(UvicornWorker):  # type: ignore[misc]
-        CONFIG_KWARGS: ClassVar[dict[str, Any]] = {**UvicornWorker.CONFIG_KWARGS, "ws": "wsguard.uvicorn:Protocol"}
+        CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+            **UvicornWorker.CONFIG_KWARGS,
+            "ws": "wsguard.uvicorn:Protocol",
+            "http": "wsguard.uvicorn:HttpProtocol",
+        }
 
 
-# --- to here; and `ws=` below ---
+# --- to here; and `ws=` and `http=` below ---
 
 if __name__ == "__main__":
     import uvicorn
-    from wsguard.uvicorn import guard
+    from wsguard.uvicorn import HttpProtocol, guard
 
     host, _, port = os.environ.get("SITE", "127.0.0.1:8000").rpartition(":")
-    uvicorn.run(application, host=host, port=int(port), ws=guard(origins=["http://localhost:*"], auth="none"))
+    protocol = guard(origins=["http://localhost:*"], auth="none")
+    uvicorn.run(application, host=host, port=int(port), ws=protocol, http=HttpProtocol)

@@ -59,7 +59,7 @@ async def chat(websocket: WebSocket, user: Annotated[str, Depends(get_user)]) ->
 if __name__ == "__main__":
     host, _, port = os.environ.get("SITE", "127.0.0.1:8000").rpartition(":")
     # --- moved in: from here ---
-    from wsguard.uvicorn import guard
+    from wsguard.uvicorn import HttpProtocol, guard
 
     protocol = guard(
         origins=["http://localhost:*"],
@@ -67,5 +67,5 @@ if __name__ == "__main__":
         max_message_bytes=4096,
         rate_limit={"per_second": 5, "burst": 10},
     )
-    # --- to here; and `ws=protocol` ---
-    uvicorn.run(app, host=host, port=int(port), ws=protocol)
+    # --- to here; and `ws=protocol, http=HttpProtocol` ---
+    uvicorn.run(app, host=host, port=int(port), ws=protocol, http=HttpProtocol)

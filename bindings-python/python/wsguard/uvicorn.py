@@ -2,9 +2,11 @@
 
 ::
 
-    WSGUARD_POLICY=policy.json uvicorn app:app --ws wsguard.uvicorn:Protocol
+    WSGUARD_POLICY=policy.json uvicorn app:app --ws wsguard.uvicorn:Protocol --http wsguard.uvicorn:HttpProtocol
 
-    uvicorn.run(app, ws=guard(origins=["https://app.example.com"], auth="none"))
+    uvicorn.run(app, ws=guard(origins=["https://app.example.com"], auth="none"), http=HttpProtocol)
+
+Without ``HttpProtocol`` uvicorn waits for ever for a request that does not end.
 
 Where the application authenticates its users itself, before it accepts, ``auth`` is ``"none"``.
 """
@@ -16,6 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import _asgi_policy, _policy_file
+from ._asgi_http import HttpProtocol
 from ._asgi_protocol import WebSocketProtocol
 from ._errors import ConfigError
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     #: The class by the policy in the file that ``WSGUARD_POLICY`` names.
     Protocol: type[WebSocketProtocol]
 
-__all__ = ["Protocol", "guard"]
+__all__ = ["HttpProtocol", "Protocol", "guard"]
 
 #: The environment variable that names the file of the policy.
 _VARIABLE = "WSGUARD_POLICY"

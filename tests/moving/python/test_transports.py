@@ -14,7 +14,8 @@ from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
 
-STACKS = [["--loop", loop, "--http", http] for loop in ("asyncio", "uvloop") for http in ("h11", "httptools")]
+HTTP = ("h11", "httptools", "wsguard.uvicorn:HttpProtocol")
+STACKS = [["--loop", loop, "--http", http] for loop in ("asyncio", "uvloop") for http in HTTP]
 LARGE = "é" * 30_000
 
 

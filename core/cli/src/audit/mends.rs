@@ -125,7 +125,7 @@ impl Topic {
                 "`open_timeout`, `ping_interval`, `ping_timeout`: all on by default",
                 "`--ws-ping-interval`, `--ws-ping-timeout`; a proxy in front for handshakes",
                 "`pingInterval`, `pingTimeout`, `connectTimeout`; `server.headersTimeout`",
-                "`handshake_timeout_ms`, `message_timeout_ms`, `idle_timeout_ms` (all on by default); where the HTTP server of Node or uvicorn reads the request, what is said of ws and uvicorn counts for handshakes",
+                "`handshake_timeout_ms`, `message_timeout_ms`, `idle_timeout_ms` (all on by default); where the HTTP server of Node reads the request, what is said of ws counts for handshakes; under uvicorn, `--http wsguard.uvicorn:HttpProtocol`",
             ],
             Self::Banner => [
                 "remove the header in the proxy, or `app.disable('x-powered-by')` with Express",
