@@ -556,6 +556,12 @@ fn what_a_proxy_does_wrong_is_found() {
         "mend address a client's own X-Forwarded-For is believed",
     );
     says(&spoiled("proxy_set_header Forwarded \"\";", ""), "mend address a client's own");
+    // It appends, as many do: beside that, the client's own Forwarded is no matter of where the doctor runs.
+    let appends = "X-Forwarded-For $proxy_add_x_forwarded_for;\n    #";
+    says(
+        &spoiled("X-Forwarded-For $remote_addr;\n    proxy_set_header Forwarded", appends),
+        "mend address a client's own Forwarded passes",
+    );
     says(
         &spoiled("proxy_buffering off;", "proxy_buffering off;\n    proxy_set_header Authorization \"\";"),
         "mend credential bearer does not come: the proxy has to keep",

@@ -301,13 +301,14 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "utf8",
         title: "it takes texts that are no UTF-8",
-        sends: "texts with the byte FF, with an overlong slash, with a surrogate; a ping behind each",
+        sends: "texts with the byte FF, with an overlong slash, with a surrogate; a ping behind each; where that is refused without a \
+                word of why, such a text as it should be",
         judges: "as unmasked (RFC 6455 section 8.1)",
         severity: Severity::Low,
         why: "parts behind it read the same text differently: filters are passed, databases refuse",
         asvs: &["2.2.1", "1.5.3"],
         topic: Topic::Framing,
-        budget: cost(3, 24, 30),
+        budget: cost(4, 32, 40),
         waits: false,
         run: frames::check_utf8,
     },
@@ -470,14 +471,15 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "alive",
         title: "it did not outlive the audit",
-        sends: "an opening handshake at the end, and one more if nothing answers it in time",
-        judges: "a finding if nothing answers any more, as after a ban of this address too; 502, 503 and 504 say nothing, since a \
-                 proxy gives them for a server that died; any other HTTP answer is right",
+        sends: "an opening handshake at the end, and up to three more within 30 s where nothing answers it",
+        judges: "a finding if nothing answers for 30 s, as after a ban of this address too; 502, 503 and 504 say nothing, since a \
+                 proxy gives them for a server that died, and neither does an end as connection-burst met it; any other HTTP \
+                 answer is right",
         severity: Severity::High,
         why: "what the checks sent was little, and any stranger may send it",
         asvs: &["16.5.4", "15.2.2"],
         topic: Topic::Alive,
-        budget: cost(2, 16, 30),
+        budget: cost(4, 32, 60),
         waits: false,
         run: transport::alive,
     },

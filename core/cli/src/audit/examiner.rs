@@ -91,7 +91,11 @@ pub(crate) struct Examiner {
     pub(crate) first_try: Ask,
     pub(crate) ordinary: OnceLock<Ordinary>,
     pub(crate) any_origin: OnceLock<bool>,
+    /// What becomes of a text that is no message of the application's.
+    pub(crate) other_text: OnceLock<Content>,
     pub(crate) silence: Mutex<Silence>,
+    /// How the server refused further connections of a burst, once it has.
+    pub(crate) burst_refused: OnceLock<String>,
 }
 
 /// What is known of the ordinary message.

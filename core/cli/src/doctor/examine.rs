@@ -226,6 +226,12 @@ impl<'e> Examination<'e> {
     fn address(&mut self, request: &Request, ip: Option<IpAddr>, peer: Option<IpAddr>, own: IpAddr, is_direct: bool) {
         let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
         let own = own.to_canonical();
+        let is_believed = self.policy.trusted_proxies.trusts(peer);
+        // With the PROXY protocol the server reads neither header.
+        let is_read = is_believed && !self.policy.proxy_protocol && !is_direct;
+        if is_read && request.all("forwarded").any(|value| value.contains(SPOOFED)) {
+            self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
+        }
         let last_hop = || request.header("x-forwarded-for")?.rsplit(',').next()?.trim().parse::<IpAddr>().ok();
         if ip == spoofed && is_direct {
             let words = format!(
@@ -247,12 +253,6 @@ impl<'e> Examination<'e> {
                 "a client's own X-Forwarded-For is believed ({SPOOFED}): the proxy has to set the header, not to pass it on"
             );
             return self.tell(Mark::Bad, "address", words);
-        }
-        let is_believed = self.policy.trusted_proxies.trusts(peer);
-        // With the PROXY protocol the server reads neither header.
-        let is_read = is_believed && !self.policy.proxy_protocol;
-        if is_read && request.header("forwarded").is_some_and(|value| value.contains(SPOOFED)) {
-            self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
         let shown = |ip: Option<IpAddr>| ip.map_or_else(|| "a Unix socket".to_owned(), |ip| ip.to_string());
         let is_told = request.header("x-forwarded-for").is_some() || request.header("forwarded").is_some();

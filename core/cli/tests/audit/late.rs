@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::careless::{closing, frame, head, let_in, pong, serve, upgrade};
 use super::{TOKEN, audit, report, word};
@@ -155,6 +156,71 @@ fn who_is_disconnected_by_socket_io_was_not_let_in() {
     let arguments = [&url, "--token", "env:AUDIT_TOKEN", "--token-source", "socket.io:token", "--rate", "50"];
     let (_, report) = report(&[&arguments[..], &["--only", "credential-needed"]].concat());
     assert_eq!(word(&report, "credential-needed"), "low", "{report}");
+}
+
+/// Ends the connection without a word at a text that is no UTF-8, and sends others back.
+fn reads_texts(mut stream: TcpStream) {
+    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 {
+            let _ = stream.write_all(&pong(&payload));
+        } else if std::str::from_utf8(&payload).is_err() {
+            return;
+        } else {
+            let _ = stream.write_all(&[&[first, payload.len() as u8], &payload[..]].concat());
+        }
+    }
+}
+
+/// The same of any text that is no object in JSON: it may have been that.
+fn reads_objects(mut stream: TcpStream) {
+    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 {
+            let _ = stream.write_all(&pong(&payload));
+        } else if !payload.starts_with(b"{") {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_text_that_is_no_utf8_is_compared_with_one_that_is() {
+    for (server, expected) in [(reads_texts as fn(TcpStream), "passed"), (reads_objects, "unknown")] {
+        let (_, report) = report(&[&serve(server), "--only", "utf8", "--rate", "50"]);
+        assert_eq!(word(&report, "utf8"), expected, "{report}");
+    }
+}
+
+/// Limits connections as a proxy does: whoever comes too often within two seconds is disconnected.
+fn limits_connections(mut stream: TcpStream) {
+    static COME: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
+    {
+        let mut come = COME.lock().unwrap();
+        come.retain(|at| at.elapsed() < Duration::from_secs(2));
+        if come.len() >= 20 {
+            return;
+        }
+        come.push(Instant::now());
+    }
+    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        if first == 0x89 {
+            let _ = stream.write_all(&pong(&payload));
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_connections_is_no_death() {
+    let (_, report) = report(&[&serve(limits_connections), "--only", "connection-burst,alive", "--rate", "50"]);
+    assert_eq!((word(&report, "connection-burst"), word(&report, "alive")), ("passed", "passed"), "{report}");
 }
 
 /// Answers nothing to the second connection, and as it should to the others.

@@ -99,12 +99,27 @@ fn one(examiner: &Examiner, wrong: &Wrong, severity: Severity) -> Ruled {
         Shows::Nothing | Shows::Waits => _ = visit.ping(AFTER, grace),
         Shows::Message | Shows::Other => visit.ping_behind(AFTER, grace, answers),
     }
-    let judged = examiner.judge(&visit, AFTER, &content);
-    let judged = match (judged, &wrong.shows, visit.seen.is_over()) {
-        (Bait::Unclear(_), Shows::Waits, false) => Bait::Taken("the server waits for the rest of it".to_owned()),
-        (judged, ..) => judged,
+    let judged = match (examiner.judge(&visit, AFTER, &content), &wrong.shows) {
+        (Bait::Unclear(_), Shows::Waits) if !visit.seen.is_over() => {
+            Bait::Taken("the server waits for the rest of it".to_owned())
+        }
+        (Bait::Unclear(_), Shows::Other) if visit.seen.is_thrown_out() => {
+            examiner.judge(&visit, AFTER, examiner.other_text.get_or_init(|| try_other_text(examiner)))
+        }
+        (judged, _) => judged,
     };
     Ok(ruling(judged, severity, wrong.what))
+}
+
+/// What becomes of such a text as it should be.
+fn try_other_text(examiner: &Examiner) -> Content {
+    let Ok(mut visit) = examiner.visit() else {
+        return Content::Refused("there was no connection to try it on".to_owned());
+    };
+    visit.send(&masked(TEXT, b"\"wsguard\""));
+    let grace = visit.grace(examiner.timeout);
+    visit.ping_behind(AFTER, grace, 1);
+    visit.seen.ending().map_or(Content::Taken, Content::Refused)
 }
 
 /// As a finding of this severity, if it was taken.

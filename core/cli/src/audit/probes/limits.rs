@@ -332,6 +332,7 @@ pub(crate) fn connection_burst(examiner: &Examiner) -> Ruled {
             }
             Opening::Unreachable(why) => why.to_string(),
         };
+        let _ = examiner.burst_refused.set(refused.clone());
         return Ok(judge_burst(open.len(), Some(refused), began.elapsed()));
     }
     let took = began.elapsed();

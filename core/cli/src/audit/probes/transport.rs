@@ -1,6 +1,6 @@
 //! TLS and its absence, and whether the server outlived the audit.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::UnixTime;
 
@@ -104,40 +104,98 @@ pub(crate) fn tls_certificate(examiner: &Examiner) -> Ruled {
     })
 }
 
-/// The last: whether whoever answered at first still answers at all.
-pub(crate) fn alive(examiner: &Examiner) -> Ruled {
-    let sent = "an opening handshake at the end of the audit";
-    let ask = examiner.way()?;
-    let dead =
-        |how: String| Ruling::finding(Severity::High, sent, format!("{how}; a ban of this address looks the same"));
-    Ok(match examiner.open(ask) {
-        Opening::Open(_) => Ruling::passed(sent, "101"),
-        Opening::Refused(answer) if matches!(answer.status, 502..=504) => {
-            Ruling::unknown(sent, format!("{}, as a proxy says of a server that died", answer.shown()))
-        }
-        Opening::Refused(answer) => Ruling::passed(sent, format!("{}: it answers", answer.shown())),
-        Opening::Ended(end) => dead(end.shown()),
-        Opening::Silent => silent_once(examiner, dead),
-        Opening::Unreachable(Unreached::Spent(what)) => Ruling::unknown(sent, what),
-        Opening::Unreachable(why) => dead(format!("{why}, though it answered before")),
-    })
+/// How long the last check waits before each try: who limits connections counts them over some seconds.
+const PAUSES: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(9), Duration::from_secs(20)];
+
+/// Whether a server lives, by an opening handshake.
+enum Life {
+    /// It does: what it answered.
+    Answers(String),
+    /// No HTTP, and whether there was a connection at all.
+    Nothing {
+        how: String,
+        connected: bool,
+    },
+    Unclear(String),
 }
 
-/// Others may have kept it busy for that long: it is asked once more.
-fn silent_once(examiner: &Examiner, dead: impl Fn(String) -> Ruling) -> Ruling {
-    let why = "no answer in time, though it answered before";
-    let again = match examiner.open(&examiner.first_try) {
-        Opening::Open(_) => "101".to_owned(),
-        Opening::Refused(answer) => answer.shown(),
-        _ => return dead(format!("{why}, twice")),
-    };
-    let Ruling { sent, .. } = dead(String::new());
-    Ruling::unknown(sent, format!("{why}; asked once more, {again}: it was busy"))
+impl Life {
+    fn of(opening: Opening<'_>) -> Self {
+        match opening {
+            Opening::Open(_) => Self::Answers("101".to_owned()),
+            Opening::Refused(answer) if matches!(answer.status, 502..=504) => {
+                Self::Unclear(format!("{}, as a proxy says of a server that died", answer.shown()))
+            }
+            Opening::Refused(answer) => Self::Answers(answer.shown()),
+            Opening::Ended(end) => Self::Nothing { how: end.shown(), connected: true },
+            Opening::Silent => Self::Nothing { how: "no answer in time".to_owned(), connected: true },
+            Opening::Unreachable(Unreached::Spent(what)) => Self::Unclear(what.to_owned()),
+            Opening::Unreachable(why) => Self::Nothing { how: why.to_string(), connected: false },
+        }
+    }
+}
+
+/// The last: whether whoever answered at first still answers at all.
+pub(crate) fn alive(examiner: &Examiner) -> Ruled {
+    let ask = examiner.way()?;
+    let (mut at_first, mut last) = (None, Life::Unclear(String::new()));
+    for pause in PAUSES {
+        std::thread::sleep(examiner.purse.within(pause));
+        last = Life::of(examiner.open(ask));
+        match &last {
+            Life::Nothing { how, .. } => _ = at_first.get_or_insert_with(|| how.clone()),
+            Life::Answers(_) | Life::Unclear(_) => break,
+        }
+    }
+    Ok(judge_life(at_first.as_deref(), last, examiner.burst_refused.get().map(String::as_str)))
+}
+
+/// By what came at first, where that was nothing, by what came at last, and by how further connections of a burst were refused: a
+/// limit of those may count for longer than was waited.
+fn judge_life(at_first: Option<&str>, last: Life, burst_refused: Option<&str>) -> Ruling {
+    let sent = "an opening handshake at the end of the audit";
+    match (at_first, last) {
+        (None, Life::Answers(what)) => Ruling::passed(sent, what),
+        (Some(how), Life::Answers(what)) if burst_refused == Some(how) => {
+            Ruling::passed(sent, format!("{how}, as to connection-burst, and {what} some seconds later"))
+        }
+        (Some(how), Life::Answers(what)) => {
+            let why = "it was busy, had banned this address, or was started again";
+            Ruling::unknown(sent, format!("{how}, and {what} some seconds later: {why}"))
+        }
+        (_, Life::Unclear(why)) => Ruling::unknown(sent, why),
+        (_, Life::Nothing { how, connected: true }) if burst_refused == Some(&how) => {
+            let why = "a limit of connections may do that, but is counted for longer than was waited";
+            Ruling::unknown(sent, format!("{how} for 30 s, as to connection-burst: {why}"))
+        }
+        (_, Life::Nothing { how, .. }) => {
+            let why = "though it answered before; a ban of this address looks the same";
+            Ruling::finding(Severity::High, sent, format!("{how} for 30 s, {why}"))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::ruling::Verdict;
+
+    #[test]
+    fn who_is_back_did_not_die() {
+        let nothing = |connected| Life::Nothing { how: "closed".into(), connected };
+        let answers = || Life::Answers("101".into());
+        let judge = |at_first, last, burst| judge_life(at_first, last, burst).verdict;
+        assert_eq!(judge(None, answers(), None), Verdict::Passed);
+        assert_eq!(judge(Some("closed"), answers(), None), Verdict::Unknown);
+        assert_eq!(judge(Some("closed"), nothing(true), None), Verdict::Finding(Severity::High));
+        // So a limit of connections refuses, for longer than is waited.
+        assert_eq!(judge(Some("closed"), answers(), Some("closed")), Verdict::Passed);
+        assert_eq!(judge(Some("closed"), answers(), Some("429")), Verdict::Unknown);
+        assert_eq!(judge(Some("closed"), nothing(true), Some("closed")), Verdict::Unknown);
+        // Nobody listens any more.
+        assert_eq!(judge(Some("closed"), nothing(false), Some("closed")), Verdict::Finding(Severity::High));
+        assert_eq!(judge(Some("closed"), Life::Unclear("502".into()), None), Verdict::Unknown);
+    }
 
     #[test]
     fn a_developers_certificate_is_a_small_matter() {
