@@ -9,7 +9,7 @@ pub use crate::driver::{
     Event, EventBatch, Events, Everywhere, GrantedIdentity, Handled, HandshakeId, Inline, InlineMessage, JsonMessage,
     KeptInbox, LogLevel, LogRecord, LogValue, Next, Notifier, Open, Pipe, PipeId, Reject, Replies, RevokedUsers, Sent,
     Server, ServerHandle, Speaker, Stats, Taken, TicketId, To, Upgrade, ViolationEvent, Waited, Wake, Whom,
-    certificate_parties, compile, examine_tls, log_to,
+    certificate_parties, certificate_rsa_bits, compile, examine_tls, log_to,
 };
 #[cfg(feature = "stderr-log")]
 pub use crate::driver::{LogFormat, log_to_stderr, log_to_stderr_as};

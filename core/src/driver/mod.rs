@@ -88,7 +88,7 @@ pub use server::{Builder, Events, Next, Server};
 pub use speaker::Speaker;
 pub use stats::Stats;
 pub use tickets::TicketId;
-pub use tls::{CertificateFacts, certificate_parties, examine_tls};
+pub use tls::{CertificateFacts, certificate_parties, certificate_rsa_bits, examine_tls};
 pub use wake::Wake;
 
 /// What a server would say of this `tls` at its start.

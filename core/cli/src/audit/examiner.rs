@@ -181,9 +181,10 @@ impl Examiner {
         match tls::judge(&wire.certificates(), name, self.authorities.clone(), UnixTime::since_unix_epoch(now)) {
             Ok(None | Some(CertificateFault::EndsSoon)) => None,
             Ok(Some(fault)) => Some(format!(
-                "the certificate of {} is not to be trusted ({fault:?}), so the credential was not sent: --ca names its \
-                 authority, --trust-any-certificate sends it nevertheless",
-                self.target.at.host
+                "the certificate of {} is not to be trusted ({}), so the credential was not sent: --ca names its authority, \
+                 --trust-any-certificate sends it nevertheless",
+                self.target.at.host,
+                fault.words()
             )),
             Err(why) => Some(why),
         }

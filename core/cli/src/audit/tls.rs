@@ -10,13 +10,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use wsguard::binding::certificate_parties;
+use wsguard::binding::{certificate_parties, certificate_rsa_bits};
 
+use super::text::shown;
 use crate::outcome::Failure;
 use crate::wire::{is_authority_for_server, tls_words};
 
 /// How soon is soon.
-pub(crate) const SOON_DAYS: u64 = 14;
+const SOON_DAYS: u64 = 14;
+
+/// The shortest RSA key that clients take.
+const LEAST_RSA_BITS: usize = 2048;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
@@ -54,12 +58,28 @@ pub(crate) enum CertificateFault {
     EndsSoon,
     /// It is for another name.
     OtherName,
+    /// Its RSA key has so few bits.
+    ShortKey(usize),
     /// No authority that this machine knows has signed it.
     UnknownIssuer,
     /// It is one of an authority, and that is known: OpenSSL takes it for a server, others do not. In the verifier's words.
     Authority(String),
     /// Something else, in the words of the verifier.
     Other(String),
+}
+
+impl CertificateFault {
+    /// What is wrong, for people.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::NotValidNow => "it is past its end, or not yet valid".to_owned(),
+            Self::OtherName => "it is for another name: none of its alternative names is this one".to_owned(),
+            Self::UnknownIssuer => "no authority known here has signed it (--ca names a private one)".to_owned(),
+            Self::ShortKey(bits) => format!("its RSA key has {bits} bits, and {LEAST_RSA_BITS} are the least"),
+            Self::EndsSoon => format!("it ends within {SOON_DAYS} days"),
+            Self::Authority(why) | Self::Other(why) => shown(why),
+        }
+    }
 }
 
 /// Verifies what the server showed, now and in two weeks.
@@ -74,6 +94,9 @@ pub(crate) fn judge(
     };
     if roots.is_empty() {
         return Err("this machine has no list of authorities; give one with --ca".to_owned());
+    }
+    if let Some(bits) = short_key(leaf) {
+        return Ok(Some(CertificateFault::ShortKey(bits)));
     }
     let roots = Arc::new(roots);
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
@@ -140,10 +163,15 @@ fn fault(error: Error) -> CertificateFault {
     }
 }
 
-/// Whether the verifier cannot read a certificate, one of X.509 version 1 for instance. Its key is unknown then, so nothing that
-/// it signed can be verified; [`judge`] refuses every such one, so that a credential goes no further for it.
-fn is_unreadable(certificate: &CertificateDer<'_>) -> bool {
-    ParsedCertificate::try_from(certificate).is_err()
+/// The bits of an RSA key that nothing here verifies with.
+fn short_key(certificate: &CertificateDer<'_>) -> Option<usize> {
+    certificate_rsa_bits(certificate).filter(|bits| *bits < LEAST_RSA_BITS)
+}
+
+/// Whether nothing that the key of a certificate signed can be verified: the verifier cannot read it, one of X.509 version 1 for
+/// instance, or its key is too short. [`judge`] refuses every such one, so that a credential goes no further for it.
+fn is_unverifiable(certificate: &CertificateDer<'_>) -> bool {
+    ParsedCertificate::try_from(certificate).is_err() || short_key(certificate).is_some()
 }
 
 #[derive(Debug)]
@@ -167,7 +195,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if is_unreadable(certificate) {
+        if is_unverifiable(certificate) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
@@ -179,7 +207,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if is_unreadable(certificate) {
+        if is_unverifiable(certificate) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
@@ -367,6 +395,24 @@ mod tests {
             assert_eq!(shake_hands(made.cert.der().clone(), &made.signing_key, version), Ok(()));
             assert!(shake_hands(made.cert.der().clone(), &other, version).is_err());
         }
+    }
+
+    /// `openssl req -x509 -newkey rsa:1024 -noenc -days 36500 -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext
+    /// basicConstraints=CA:FALSE`, in base64 without its lines.
+    const OF_1024_BITS: &str = "MIICFjCCAX+gAwIBAgIUObkuOfD0TndL2WiH+S87ZD43LxwwDQYJKoZIhvcNAQELBQAwFDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODA5MDMwOFoYDzIxMjYxMTA0MDkwMzA4WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwgZ8wDQYJKoZIhvcNAQEBBQADgY0AMIGJAoGBAKkIPnfuRQTCilkcNIj8hjlww3nV/0a27qp7NrbiVk81+y2wKEHhteYlFTZvC/9ODvUkLwYQSpALBjSCcvvtKrvGHQdvfYIXn/MVqtLfIFVPA0kbH5EKBbNyBQKARve9rDefH9UGZ1Pf+z8Yuljhe+tG5uw9yUanPYqlVnXUHKZhAgMBAAGjYzBhMB0GA1UdDgQWBBTlT+mtUAJ9wwNYMMToDocX8wZcSDAfBgNVHSMEGDAWgBTlT+mtUAJ9wwNYMMToDocX8wZcSDAUBgNVHREEDTALgglsb2NhbGhvc3QwCQYDVR0TBAIwADANBgkqhkiG9w0BAQsFAAOBgQAMtTHE/dawVvU8ToD6ugEYasdXsKKtCnm1FZVZG91TIWb63OLeeuSSoCaW73iO/QdvREMByOExf8AD6/3AMZdw8aiRnKJWw6ER+oO9V0rNQb6O4qSjClE8eezpR/EhEOgmJZsFl7PgsM6vmHarWCAG+W7Wt6oQe4visVUG40bWiQ==";
+
+    #[test]
+    fn a_short_key_is_a_fault_and_no_end() {
+        use base64::Engine as _;
+        let der = base64::engine::general_purpose::STANDARD.decode(OF_1024_BITS).unwrap();
+        let certificate = CertificateDer::from(der);
+        assert_eq!(short_key(&certificate), Some(1024));
+        let other = KeyPair::generate().unwrap();
+        assert_eq!(shake_hands(certificate.clone(), &other, &rustls::version::TLS13), Ok(()));
+        // Whoever has signed it.
+        let name = ServerName::try_from("localhost").unwrap();
+        let judged = judge(&[certificate], &name, june().1, day(1)).unwrap();
+        assert_eq!(judged, Some(CertificateFault::ShortKey(1024)));
     }
 
     #[test]

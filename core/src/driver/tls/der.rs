@@ -13,6 +13,7 @@ pub(crate) enum KeyKind {
 }
 
 const INTEGER: u8 = 0x02;
+const BITS: u8 = 0x03;
 const OCTETS: u8 = 0x04;
 const OID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
@@ -69,9 +70,14 @@ pub(crate) fn pkcs8(der: &[u8]) -> Option<KeyKind> {
 pub(crate) fn pkcs1(der: &[u8]) -> Option<KeyKind> {
     let (key, _) = expect(SEQUENCE, der)?;
     let (_, key) = expect(INTEGER, key)?;
-    let (modulus, _) = expect(INTEGER, key)?;
-    let first = modulus.iter().position(|byte| *byte != 0)?;
-    Some(KeyKind::Rsa((modulus.len() - first) * 8 - modulus[first].leading_zeros() as usize))
+    bits_of_integer(key).map(KeyKind::Rsa)
+}
+
+/// The size of an integer that is not zero.
+fn bits_of_integer(der: &[u8]) -> Option<usize> {
+    let (digits, _) = expect(INTEGER, der)?;
+    let first = digits.iter().position(|byte| *byte != 0)?;
+    Some((digits.len() - first) * 8 - digits[first].leading_zeros() as usize)
 }
 
 /// The kind of a key in SEC 1 (RFC 5915).
@@ -137,6 +143,21 @@ pub(crate) fn validity_unix_s(certificate: &[u8]) -> (Option<u64>, Option<u64>) 
 /// The names of issuer and subject of a certificate, as they are encoded (RFC 5280 sections 4.1.2.4 and 4.1.2.6), without tag and
 /// length. `None`: it is no certificate.
 pub fn parties(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    parties_and_key(certificate).map(|(issuer, subject, _)| (issuer, subject))
+}
+
+/// How many bits the modulus of a certificate's key has, where that is of RSA (RFC 8017).
+pub fn rsa_bits(certificate: &[u8]) -> Option<usize> {
+    let (.., rest) = parties_and_key(certificate)?;
+    let (key, _) = expect(SEQUENCE, rest)?;
+    let (algorithm, key) = expect(SEQUENCE, key)?;
+    expect(OID, algorithm).filter(|(name, _)| *name == RSA)?;
+    let (_, key) = expect(BITS, key)?.0.split_first()?;
+    bits_of_integer(expect(SEQUENCE, key)?.0)
+}
+
+/// Issuer and subject, and what begins with the key.
+fn parties_and_key(certificate: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (certificate, _) = expect(SEQUENCE, certificate)?;
     let (to_be_signed, _) = expect(SEQUENCE, certificate)?;
     let rest = expect(CONTEXT_0, to_be_signed).map_or(to_be_signed, |(_, rest)| rest);
@@ -144,8 +165,8 @@ pub fn parties(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, rest) = expect(SEQUENCE, rest)?;
     let (issuer, rest) = expect(SEQUENCE, rest)?;
     let (_, rest) = expect(SEQUENCE, rest)?;
-    let (subject, _) = expect(SEQUENCE, rest)?;
-    Some((issuer, subject))
+    let (subject, rest) = expect(SEQUENCE, rest)?;
+    Some((issuer, subject, rest))
 }
 
 /// When a certificate expires, in seconds since the Unix epoch.
@@ -250,7 +271,7 @@ mod tests {
             let len = der.len();
             der[at % len] = byte;
             der.truncate(1 + end % len);
-            let _ = (parties(&der), untimely(&der, "20260101000000"), pkcs8(&der), pkcs1(&der), sec1(&der));
+            let _ = (parties(&der), rsa_bits(&der), untimely(&der, "20260101000000"), pkcs8(&der), pkcs1(&der), sec1(&der));
         }
     }
 }

@@ -5,7 +5,7 @@ mod examined;
 mod server_name;
 mod stream;
 
-pub use der::parties as certificate_parties;
+pub use der::{parties as certificate_parties, rsa_bits as certificate_rsa_bits};
 pub use examined::{CertificateFacts, examine_tls};
 pub(super) use stream::TlsStream;
 

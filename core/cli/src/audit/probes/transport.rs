@@ -7,8 +7,7 @@ use rustls::pki_types::UnixTime;
 use crate::audit::examiner::{Examiner, Opening, Unreached};
 use crate::audit::hello::{self, Hello};
 use crate::audit::ruling::{Ruled, Ruling, Severity};
-use crate::audit::text::shown;
-use crate::audit::tls::{self, CertificateFault, SOON_DAYS};
+use crate::audit::tls::{self, CertificateFault};
 use crate::wire::End;
 use crate::wire::Got;
 
@@ -69,21 +68,16 @@ fn old_hello(examiner: &Examiner, version: u16) -> Result<Hello, String> {
     }
 }
 
-/// The severity of a fault, and its words.
-fn certificate_fault(fault: &CertificateFault, loopback: bool) -> (Severity, String) {
+fn severity_of(fault: &CertificateFault, loopback: bool) -> Severity {
     match fault {
-        CertificateFault::NotValidNow => (Severity::High, "it is past its end, or not yet valid".to_owned()),
-        CertificateFault::OtherName => (Severity::High, "it is for another name".to_owned()),
         // A developer's own certificate is no risk to others.
-        CertificateFault::UnknownIssuer if loopback => {
-            (Severity::Low, "no authority known here has signed it (--ca names a private one)".to_owned())
-        }
-        CertificateFault::UnknownIssuer => {
-            (Severity::High, "no authority known here has signed it (--ca names a private one)".to_owned())
-        }
-        CertificateFault::EndsSoon => (Severity::Low, format!("it ends within {SOON_DAYS} days")),
-        CertificateFault::Authority(why) if loopback => (Severity::Low, shown(why)),
-        CertificateFault::Authority(why) | CertificateFault::Other(why) => (Severity::Medium, shown(why)),
+        CertificateFault::UnknownIssuer | CertificateFault::Authority(_) if loopback => Severity::Low,
+        CertificateFault::NotValidNow
+        | CertificateFault::OtherName
+        | CertificateFault::UnknownIssuer
+        | CertificateFault::ShortKey(_) => Severity::High,
+        CertificateFault::EndsSoon => Severity::Low,
+        CertificateFault::Authority(_) | CertificateFault::Other(_) => Severity::Medium,
     }
 }
 
@@ -98,8 +92,8 @@ pub(crate) fn tls_certificate(examiner: &Examiner) -> Ruled {
         Err(why) => Ruling::unknown(sent, why),
         Ok(None) => Ruling::passed(sent, "the certificate is valid for this name, and for the next two weeks"),
         Ok(Some(fault)) => {
-            let (severity, words) = certificate_fault(&fault, examiner.is_loopback());
-            Ruling::finding(severity, sent, format!("the certificate: {words}"))
+            let severity = severity_of(&fault, examiner.is_loopback());
+            Ruling::finding(severity, sent, format!("the certificate: {}", fault.words()))
         }
     })
 }
@@ -199,11 +193,11 @@ mod tests {
 
     #[test]
     fn a_developers_certificate_is_a_small_matter() {
-        assert_eq!(certificate_fault(&CertificateFault::UnknownIssuer, true).0, Severity::Low);
-        assert_eq!(certificate_fault(&CertificateFault::UnknownIssuer, false).0, Severity::High);
-        assert_eq!(certificate_fault(&CertificateFault::NotValidNow, true).0, Severity::High);
+        assert_eq!(severity_of(&CertificateFault::UnknownIssuer, true), Severity::Low);
+        assert_eq!(severity_of(&CertificateFault::UnknownIssuer, false), Severity::High);
+        assert_eq!(severity_of(&CertificateFault::NotValidNow, true), Severity::High);
         let authority = CertificateFault::Authority("CA:TRUE".to_owned());
-        assert_eq!(certificate_fault(&authority, true).0, Severity::Low);
-        assert_eq!(certificate_fault(&authority, false).0, Severity::Medium);
+        assert_eq!(severity_of(&authority, true), Severity::Low);
+        assert_eq!(severity_of(&authority, false), Severity::Medium);
     }
 }
