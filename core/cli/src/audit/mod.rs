@@ -205,9 +205,12 @@ fn end(args: &Args, examiner: &Examiner, report: &Report) -> Ended {
     if let Err(why) = &examiner.way_in {
         let why = examiner.redactor().clean(why);
         return Err(Failure::new(format!(
-            "there was no way in, so {} checks could not be told ({why}); --origin, --token, --header, --cookie, --query and \
+            "there was no way in, so {} could not be told ({why}); --origin, --token, --header, --cookie, --query and \
              --subprotocol say how one is let in",
-            report.unknown()
+            match report.unknown() {
+                1 => "1 check".to_owned(),
+                more => format!("{more} checks"),
+            }
         )));
     }
     let found = args.fail_on.severity().is_some_and(|severity| report.has(severity));

@@ -1,5 +1,7 @@
 //! What came back on an open connection, and what that says about what was sent: decisions without a socket.
 
+use std::collections::BTreeMap;
+
 use super::frame::Frame;
 use super::likeness::Likeness;
 use super::text::{shown, shown_bytes};
@@ -7,6 +9,8 @@ pub(crate) use crate::wire::End;
 
 /// How many messages of the server are kept.
 const KEPT_TEXTS: usize = 8;
+/// How many texts that differ by their numbers are told apart; further ones count as one.
+const KEPT_VARIANTS: usize = 300;
 
 /// Everything that came on a connection since its 101.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) like: Vec<Likeness>,
     /// How many messages were like one of these.
     pub(crate) alike: u64,
+    /// How often each text came that differs from those by its numbers alone, as far as they are kept.
+    pub(crate) variants: BTreeMap<String, u64>,
     /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
     pub(crate) close: Option<(u16, String)>,
     pub(crate) end: Option<End>,
@@ -46,9 +52,14 @@ impl Seen {
             _ => {
                 if frame.opcode() == 1 && (self.texts.len() < KEPT_TEXTS || !self.like.is_empty()) {
                     let text = String::from_utf8_lossy(&frame.start).into_owned();
-                    self.alike += u64::from(self.like.iter().any(|like| like.fits(&text)));
                     if self.texts.len() < KEPT_TEXTS {
-                        self.texts.push(text);
+                        self.texts.push(text.clone());
+                    }
+                    if self.like.iter().any(|like| like.fits(&text)) {
+                        self.alike += 1;
+                    } else if self.like.iter().any(|like| like.fits_but_for_numbers(&text)) {
+                        let text = if self.variants.len() < KEPT_VARIANTS { text } else { String::new() };
+                        *self.variants.entry(text).or_default() += 1;
                     }
                 }
                 self.messages += u64::from(frame.ends_message());

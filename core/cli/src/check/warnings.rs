@@ -201,8 +201,8 @@ fn sizes(scope: &Scope<'_>, found: &mut Vec<Finding>) {
             warn(found, Medium, id, scope.path(name), format!("{value} bytes: {what}"), format!("at most {most}"));
         }
     }
-    let per_ip = scope.number("max_connections_per_ip");
-    if scope.states("max_connections_per_ip") && per_ip >= scope.number("max_connections") {
+    let (per_ip, all) = (scope.number("max_connections_per_ip"), scope.number("max_connections"));
+    if (scope.states("max_connections_per_ip") || scope.states("max_connections")) && per_ip >= all {
         let what = format!("one address may take every connection of the server ({per_ip})");
         let instead = "state a small part of `max_connections`";
         warn(found, Medium, "address_takes_all", scope.path("max_connections_per_ip"), what, instead);
@@ -246,7 +246,7 @@ fn contract(scope: &Scope<'_>, found: &mut Vec<Finding>) {
     }
     if scope.speaks_of("events") {
         for (name, event) in events.into_iter().flatten() {
-            if event.get("schema").is_none_or(Value::is_null) {
+            if event.get("schema").is_none_or(takes_anything) {
                 let what = format!(
                     "any data passes: the application has to look at what {} brings",
                     crate::terminal::harmless(name, 64)
@@ -263,6 +263,11 @@ fn contract(scope: &Scope<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Whether a schema says nothing.
+fn takes_anything(schema: &Value) -> bool {
+    schema.is_null() || *schema == true || schema.as_object().is_some_and(Map::is_empty)
 }
 
 fn routes_state(scope: &Scope<'_>, name: &str) -> bool {

@@ -140,7 +140,10 @@ fn each_weakness_of_an_option_is_one_warning() {
         (json!({"idle_timeout_ms": 0}), Medium, "no_idle_timeout", "idle_timeout_ms"),
         (json!({"handshake_timeout_ms": 60_001}), Medium, "slow_handshakes", "handshake_timeout_ms"),
         (json!({"events": {}}), Low, "no_events", "events"),
+        (json!({"max_connections": 100}), Medium, "address_takes_all", "max_connections_per_ip"),
         (json!({"events": {"say": {}}}), Low, "no_schema", "events.say"),
+        (json!({"events": {"say": {"schema": true}}}), Low, "no_schema", "events.say"),
+        (json!({"events": {"say": {"schema": {}}}}), Low, "no_schema", "events.say"),
         (
             json!({"listen": "0.0.0.0:80", "dangerously_allow_plaintext": true}),
             High,

@@ -337,6 +337,7 @@ fn apache(plan: &Plan) -> Result<String, Failure> {
     Timeout {silence}
     # The server itself answers 404 where the policy serves no path, and sees each as it came.
     AllowEncodedSlashes NoDecode
+    MergeSlashes Off
     # A server that was away is asked again at once.
     ProxyPass \"/\" \"{scheme}://{address}/\" upgrade=websocket retry=0 nocanon
 </VirtualHost>

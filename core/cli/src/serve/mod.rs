@@ -80,6 +80,9 @@ fn options(args: &Args) -> Result<Options, Failure> {
     if let Some(listen) = &args.listen {
         options.listen.clone_from(listen);
     }
+    if args.accept.as_ref().is_some_and(|user| !(1..=256).contains(&user.len()) || user.contains(char::is_control)) {
+        return Err(Failure::new("--accept: a user is 1 to 256 bytes without control characters"));
+    }
     Ok(options)
 }
 

@@ -67,6 +67,17 @@ fn a_limit_may_say_so_and_go_on() {
     assert_eq!(message_rate(&url), (0, "passed".to_owned()));
 }
 
+/// A queue or milliseconds, which are the same while nobody hurries; and a code, which is the word of a limit.
+#[test]
+fn a_number_that_changes_under_load_is_no_limit() {
+    let queued = |texts: usize| format!(r#"{{"ok":true,"queued":{}}}"#, if texts <= 3 { 1 } else { texts % 50 });
+    let careless = serve(move |stream| replies(stream, |texts| vec![queued(texts)]));
+    assert_eq!(message_rate(&careless), (1, "medium".to_owned()));
+    let careful =
+        serve(|stream| answers(stream, |texts| vec![if texts <= 20 { r#"{"code":200}"# } else { r#"{"code":429}"# }]));
+    assert_eq!(message_rate(&careful), (0, "unknown".to_owned()));
+}
+
 /// Messages that carry an identifier, as those of most chats do.
 #[test]
 fn a_limit_may_say_so_where_each_answer_is_another_one() {

@@ -174,6 +174,56 @@ impl Answers {
     }
 }
 
+/// What came to a flood beside the answers that are known.
+#[derive(Clone, Copy)]
+struct Beside {
+    /// Those that differ from an answer by their numbers alone.
+    variants: u64,
+    /// How many different ones, and how often the commonest came.
+    kinds: usize,
+    commonest: u64,
+    /// All messages, the answers too.
+    messages: u64,
+}
+
+/// What those are that differ from an answer by a number.
+#[derive(Debug, PartialEq, Eq)]
+enum Numbered {
+    /// There are none, or there is another word of a limit.
+    Nothing,
+    /// Answers: under load the number is another one each time, as that of messages that wait, or of milliseconds.
+    Answers,
+    /// Those, or words of a limit, as a code would be.
+    Unclear,
+}
+
+impl Beside {
+    fn since(seen: &Seen, messages: u64) -> Self {
+        let counts = || seen.variants.values();
+        Self {
+            variants: counts().sum(),
+            kinds: counts().count(),
+            commonest: counts().max().copied().unwrap_or_default(),
+            messages: seen.messages - messages,
+        }
+    }
+
+    fn numbered(self, answers: Answers) -> Numbered {
+        let Answers { came, expected } = answers;
+        let (nearly, are_most) = (came + self.variants, |count: u64| count * 10 >= expected * 9);
+        if !answers.are_few() || self.variants == 0 {
+            Numbered::Nothing
+        } else if are_most(nearly) {
+            let vary = self.kinds > 1 && self.commonest * 4 < expected;
+            if vary { Numbered::Answers } else { Numbered::Unclear }
+        } else if are_most(self.messages) || self.variants <= came {
+            Numbered::Nothing
+        } else {
+            Numbered::Unclear
+        }
+    }
+}
+
 /// Judges a flood.
 fn judge_flood(seen: &Seen, content: &Content, answers: Answers, severity: Severity, sent: &str) -> Ruling {
     let Answers { came, expected } = answers;
@@ -227,14 +277,31 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // Those that came already do not count.
     visit.seen.like = examiner.likeness_on(&mut visit, &ordinary);
     let before = visit.seen.answers();
+    let messages = visit.seen.messages;
+    visit.seen.variants.clear();
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let all = before + answers * u64::from(MESSAGES);
     let missing = all.saturating_sub(visit.seen.answers());
     visit.ping_behind(AFTER, examiner.timeout, missing);
     // A slow application is given the time that an answer may take before it is said to hold something back.
     visit.wait(examiner.timeout, |seen| seen.answers() >= all);
-    let answers = Answers { came: visit.seen.answers() - before, expected: all - before };
-    let judged = match words_of_a_limit(examiner, &visit, answers, talks) {
+    let mut answers = Answers { came: visit.seen.answers() - before, expected: all - before };
+    let beside = Beside::since(&visit.seen, messages);
+    let unclear = match beside.numbered(answers) {
+        Numbered::Nothing => words_of_a_limit(examiner, &visit, answers, talks),
+        Numbered::Answers => {
+            answers.came += beside.variants;
+            None
+        }
+        Numbered::Unclear => (!visit.seen.is_over()).then(|| {
+            let (Answers { came, expected }, Beside { variants, .. }) = (answers, beside);
+            format!(
+                "{came} of {expected} expected answers, and {variants} messages that differ from those by a number alone: \
+                 answers under load, or words of a limit"
+            )
+        }),
+    };
+    let judged = match unclear {
         Some(why) => Ruling::unknown(&sent, why),
         None => {
             let answers = unless_unasked(examiner, &visit, answers);
@@ -382,6 +449,23 @@ mod tests {
         assert_eq!(judge(&seen, 300, 0), Verdict::Finding(Severity::Medium));
         assert_eq!(judge(&Seen::default(), 300, 300), Verdict::Unknown);
         assert_eq!(judge(&Seen { close: Some((1008, String::new())), ..Seen::default() }, 0, 300), Verdict::Passed);
+    }
+
+    #[test]
+    fn what_differs_by_a_number_may_be_an_answer() {
+        let numbered = |came, (variants, kinds, commonest), messages| {
+            Beside { variants, kinds, commonest, messages }.numbered(Answers { came, expected: 300 })
+        };
+        // Answers alone; words of a limit that are others; nothing for the rest.
+        assert_eq!(numbered(300, (0, 0, 0), 300), Numbered::Nothing);
+        assert_eq!(numbered(40, (0, 0, 0), 300), Numbered::Nothing);
+        assert_eq!(numbered(40, (2, 1, 2), 300), Numbered::Nothing);
+        assert_eq!(numbered(40, (1, 1, 1), 41), Numbered::Nothing);
+        // Milliseconds or a queue in each; a code for the refusal; one answer for many.
+        assert_eq!(numbered(227, (73, 3, 60), 300), Numbered::Answers);
+        assert_eq!(numbered(30, (270, 150, 2), 300), Numbered::Answers);
+        assert_eq!(numbered(40, (260, 1, 260), 300), Numbered::Unclear);
+        assert_eq!(numbered(0, (20, 5, 10), 20), Numbered::Unclear);
     }
 
     #[test]

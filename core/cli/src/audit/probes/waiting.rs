@@ -74,6 +74,14 @@ fn ended(seen: &Seen, after: Duration, patience: Duration) -> Ended {
     }
 }
 
+/// An end that comes at once may be that of everybody from this address.
+fn confirmed(examiner: &Examiner, ended: Ended, ruling: Ruling) -> Ruled {
+    match ended {
+        Ended::After(after) if after < Duration::from_secs(1) => examiner.confirmed(ruling),
+        _ => Ok(ruling),
+    }
+}
+
 pub(crate) fn unfinished_handshake(examiner: &Examiner) -> Ruled {
     let sent = "half a request head, and one more byte every 2 s";
     // Only where whole handshakes are answered does a half one say anything.
@@ -81,7 +89,8 @@ pub(crate) fn unfinished_handshake(examiner: &Examiner) -> Ruled {
     let mut wire = examiner.dial(None).map_err(|why| Ruling::unknown(sent, why))?;
     let beginning = format!("{}Upgrade: websocket\r\nX-Wsguard-Audit: ", examiner.first_try.beginning());
     wire.write(beginning.as_bytes(), examiner.timeout).map_err(|end| Ruling::unknown(sent, end.shown()))?;
-    Ok(held(drip(examiner, &mut wire, b"a"), examiner.patience, Severity::Medium, sent))
+    let ended = drip(examiner, &mut wire, b"a");
+    confirmed(examiner, ended, held(ended, examiner.patience, Severity::Medium, sent))
 }
 
 pub(crate) fn unfinished_tls(examiner: &Examiner) -> Ruled {
@@ -93,7 +102,8 @@ pub(crate) fn unfinished_tls(examiner: &Examiner) -> Ruled {
     let mut wire = examiner.dial_plain().map_err(|why| Ruling::unknown(sent, why))?;
     let hello = [22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
     wire.write(&hello, examiner.timeout).map_err(|end| Ruling::unknown(sent, end.shown()))?;
-    Ok(held(drip(examiner, &mut wire, &[0x5a]), examiner.patience, Severity::Medium, sent))
+    let ended = drip(examiner, &mut wire, &[0x5a]);
+    confirmed(examiner, ended, held(ended, examiner.patience, Severity::Medium, sent))
 }
 
 fn too_short(examiner: &Examiner) -> Option<Ruling> {
