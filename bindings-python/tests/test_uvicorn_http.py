@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import socket
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Run
-from test_uvicorn import Serving, echo, policy
+from test_uvicorn import Serving, echo, policy, secured
 from wsguard import _asgi_http
 from wsguard.uvicorn import HttpProtocol
 
@@ -43,10 +46,14 @@ def http(request: pytest.FixtureRequest) -> Any:
     return getattr(_asgi_http, request.param)
 
 
-def serving(http: Any, **more: Any) -> Serving:
+def stated(http: Any) -> Any:
     # uvicorn's own limit between two requests is out of the way.
-    stated = policy(handshake_timeout_ms=int(TIMEOUT_S * 1000), max_head_bytes=1024, paths=["/ws"])
-    return Serving(app, http=http, ws=stated, timeout_keep_alive=60, **more)
+    ws = policy(handshake_timeout_ms=int(TIMEOUT_S * 1000), max_head_bytes=1024, paths=["/ws"])
+    return {"http": http, "ws": ws, "timeout_keep_alive": 60}
+
+
+def serving(http: Any) -> Serving:
+    return Serving(app, **stated(http))
 
 
 async def connected(serving: Serving) -> STREAMS:
@@ -183,6 +190,106 @@ def test_the_rest_is_uvicorns(run: Run, http: Any) -> None:
             writer.close()
 
     run(main)
+
+
+def test_a_body_that_nobody_reads_any_more(run: Run, http: Any) -> None:
+    """It takes what time its pieces take, and has an end where none comes."""
+
+    async def main() -> None:
+        async with serving(http) as site:
+            reader, writer = await connected(site)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n")
+            assert b" 200 " in await answer(reader)
+            await drip(writer, [b"b"] * 9)
+            assert not reader.at_eof()
+            start = time.monotonic()
+            assert await rest(reader) == b""
+            assert TIMEOUT_S * 0.5 < time.monotonic() - start
+            writer.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/body"], ids=["answered", "awaited"])
+def test_trailers_have_an_end(run: Run, path: bytes) -> None:
+    pytest.importorskip("httptools")
+
+    async def main() -> None:
+        async with serving(_asgi_http.OfHttpTools) as site:
+            for trailers in ([b"A: b\r\n"] * 1000, [b"A: ", *[b"b" * 50] * 1000]):
+                reader, writer = await connected(site)
+                writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+                sent = 0
+                for piece in trailers:
+                    if writer.is_closing():
+                        break
+                    writer.write(piece)
+                    sent += len(piece)
+                    await asyncio.sleep(0.001)
+                assert sent < 4000
+                with contextlib.suppress(ConnectionError):
+                    await rest(reader)
+                writer.close()
+
+    run(main)
+
+
+def test_trailers_of_a_request_that_has_an_end(run: Run, http: Any) -> None:
+    async def main() -> None:
+        async with serving(http) as site:
+            reader, writer = await connected(site)
+            for _ in range(2):
+                writer.write(b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await drip(writer, [b"1\r\nb\r\n", b"0\r\n", b"A: b\r\n", b"\r\n"])
+                assert b" 200 " in await answer(reader)
+            writer.close()
+
+    run(main)
+
+
+def test_an_answer_is_not_cut(run: Run) -> None:
+    """For an empty line that some clients send behind a request, or the beginning of the next one."""
+    pytest.importorskip("httptools")
+
+    async def main() -> None:
+        async with serving(_asgi_http.OfHttpTools) as site:
+            for begun in (b"\r\n", HEAD):
+                reader, writer = await connected(site)
+                writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+                await asyncio.sleep(TIMEOUT_S / 3)
+                writer.write(begun)
+                assert b" 200 " in await answer(reader)
+                writer.write((b"" if begun == HEAD else HEAD) + b"\r\n")
+                assert b" 200 " in await answer(reader)
+                writer.close()
+
+    run(main)
+
+
+def test_who_does_not_end_tls_is_not_waited_for(http: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with secured(app, tmp_path, **stated(http)) as (site, trusting):
+            sock = socket.create_connection(("127.0.0.1", site.port))
+            sock.setblocking(False)
+            into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = trusting.wrap_bio(into, out)
+            loop = asyncio.get_running_loop()
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    await loop.sock_sendall(sock, out.read())
+                    into.write(await loop.sock_recv(sock, 65536))
+            tls.write(HEAD)
+            await loop.sock_sendall(sock, out.read())
+            start = time.monotonic()
+            while site.server.server_state.connections:
+                assert time.monotonic() - start < PATIENCE_S
+                await asyncio.sleep(0.02)
+            sock.close()
+
+    asyncio.run(main())
 
 
 def test_a_websocket_lives_on(run: Run, http: Any) -> None:

@@ -53,17 +53,30 @@ class _Bounded(_Http):
         awaited, cycle = self._awaits_head(), self.cycle
         super().data_received(data)
         if self._is_over():
-            self._drop_deadline()
-        elif not awaited or not self._awaits_head() or self.cycle is not cycle:
-            # A head is over; or this was of a body, in which uvicorn waits as long as the application does.
-            self._head_bytes = 0
-            self._drop_deadline()
-        else:
+            if self._has_upgraded:
+                self._drop_deadline()
+            return
+        is_part = self._is_behind_body() or (awaited and self._awaits_head() and self.cycle is cycle)
+        if is_part:
             self._head_bytes += len(data)
             if self._head_bytes > self._max_head_bytes:
                 self._refuse("head_too_large", b"431 Request Header Fields Too Large")
-            elif self._deadline is None:
-                self._set_deadline()
+                return
+        else:
+            self._head_bytes = 0
+        # While there is an answer to wait for, the application says for how long. Behind it a head has its time, and so has each
+        # piece of a body that nobody reads any more.
+        if not is_part or not self._is_answered():
+            self._drop_deadline()
+        if self._deadline is None and self._is_answered() and (is_part or not self._awaits_head()):
+            self._set_deadline()
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _is_behind_body(self) -> bool:
+        """Whether what the peer has sent last was trailers, or the like: neither of a head nor of a body."""
+        return False
 
     def handle_websocket_upgrade(self, *event: Any) -> None:
         self._has_upgraded = True
@@ -97,9 +110,11 @@ class _Bounded(_Http):
             _logger.info("%s - %s, before a request was whole%s", client, code, more)
         # Who has said nothing may never have meant to: browsers open connections in advance. And an answer that is not
         # over is cut, rather than continued with this one.
-        if self._head_bytes and (self.cycle is None or self.cycle.response_complete):
+        if self._head_bytes and self._is_answered():
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         self.transport.close()
+        # A peer that does not read, or does not end TLS, is not waited for.
+        self._deadline = self.loop.call_later(self._timeout_s, self.transport.abort)
 
 
 class OfH11(_Bounded, H11Protocol):
@@ -118,12 +133,31 @@ else:
 
     class OfHttpTools(_Bounded, HttpToolsProtocol):  # type: ignore[misc]
         _is_between = True
+        #: Of a body, since the last bytes came.
+        _has_body = False
+
+        def data_received(self, data: bytes) -> None:
+            self._has_body = False
+            super().data_received(data)
 
         def _awaits_head(self) -> bool:
             return self._is_between
 
+        def _is_behind_body(self) -> bool:
+            return not self._is_between and not self._has_body
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            # Trailers come to no application.
+            if self._is_between:
+                super().on_header(name, value)
+
+        def on_body(self, body: bytes) -> None:
+            self._has_body = True
+            super().on_body(body)
+
         def on_headers_complete(self) -> None:
-            self._is_between = False
+            # What follows the head in the same bytes counts for nothing yet.
+            self._is_between, self._has_body = False, True
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
