@@ -204,7 +204,7 @@ def test_a_body_that_nobody_reads_any_more(run: Run, http: Any) -> None:
             assert not reader.at_eof()
             start = time.monotonic()
             assert await rest(reader) == b""
-            assert TIMEOUT_S * 0.5 < time.monotonic() - start
+            assert time.monotonic() - start > TIMEOUT_S * 0.5
             writer.close()
 
     run(main)

@@ -64,8 +64,8 @@ class _Bounded(_Http):
                 return
         else:
             self._head_bytes = 0
-        # While there is an answer to wait for, the application says for how long. Behind it a head has its time, and so has each
-        # piece of a body that nobody reads any more.
+        # While there is an answer to wait for, the application says for how long. Behind it a head has its time, and so
+        # has each piece of a body that nobody reads any more.
         if not is_part or not self._is_answered():
             self._drop_deadline()
         if self._deadline is None and self._is_answered() and (is_part or not self._awaits_head()):
