@@ -132,6 +132,21 @@ def test_a_head_that_comes_in_drops(run: Run, http: Any) -> None:
     run(main)
 
 
+def test_a_head_that_begins_with_the_end_of_another(run: Run, http: Any) -> None:
+    async def main() -> None:
+        async with serving(http) as site:
+            for path in (b"/", b"/slow"):
+                reader, writer = await connected(site)
+                writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n" + HEAD)
+                assert b" 200 " in await answer(reader)
+                start = time.monotonic()
+                assert await rest(reader) == b""
+                assert TIMEOUT_S * 0.9 < time.monotonic() - start < TIMEOUT_S * 20
+                writer.close()
+
+    run(main)
+
+
 def test_one_who_says_nothing_hears_nothing(run: Run, http: Any) -> None:
     async def main() -> None:
         async with serving(http) as site:

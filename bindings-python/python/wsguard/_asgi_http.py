@@ -71,6 +71,16 @@ class _Bounded(_Http):
         if self._deadline is None and self._is_answered() and (is_part or not self._awaits_head()):
             self._set_deadline()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._deadline is None and self._has_begun() and not self._is_over():
+            # It came with the end of the request before it.
+            self._set_deadline()
+
+    def _has_begun(self) -> bool:
+        """Whether a part of the next head is there."""
+        raise NotImplementedError
+
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -121,6 +131,9 @@ class OfH11(_Bounded, H11Protocol):
     def _awaits_head(self) -> bool:
         return self.conn.their_state is h11.IDLE
 
+    def _has_begun(self) -> bool:
+        return self._awaits_head() and bool(self.conn.trailing_data[0])
+
 
 HttpProtocol: type[H11Protocol] = OfH11
 
@@ -133,6 +146,7 @@ else:
 
     class OfHttpTools(_Bounded, HttpToolsProtocol):  # type: ignore[misc]
         _is_between = True
+        _is_begun = False
         #: Of a body, since the last bytes came.
         _has_body = False
 
@@ -146,6 +160,13 @@ else:
         def _is_behind_body(self) -> bool:
             return not self._is_between and not self._has_body
 
+        def _has_begun(self) -> bool:
+            return self._is_begun
+
+        def on_message_begin(self) -> None:
+            self._is_begun = True
+            super().on_message_begin()
+
         def on_header(self, name: bytes, value: bytes) -> None:
             # Trailers come to no application.
             if self._is_between:
@@ -157,7 +178,7 @@ else:
 
         def on_headers_complete(self) -> None:
             # What follows the head in the same bytes counts for nothing yet.
-            self._is_between, self._has_body = False, True
+            self._is_between, self._is_begun, self._has_body = False, False, True
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:

@@ -90,6 +90,11 @@ impl Access {
         self.0.is_empty() || self.0.iter().any(|(place, value)| place.is_ambient(value))
     }
 
+    /// What the browser adds by itself.
+    pub(crate) fn ambient(&self) -> Self {
+        Self(self.0.iter().filter(|(place, value)| place.is_ambient(value)).cloned().collect())
+    }
+
     /// Whether one stands in the URL.
     pub(crate) fn in_url(&self) -> bool {
         self.0.iter().any(|(place, _)| matches!(place, Place::Query(_)))
@@ -249,6 +254,7 @@ mod tests {
         );
         assert!(all.is_ambient() && all.in_url());
         assert!(!access(&[("bearer", "t")]).is_ambient());
+        assert_eq!(access(&[("cookie:a", "b"), ("query:c", "d")]).ambient(), access(&[("cookie:a", "b")]));
         assert!(Access::default().is_ambient());
     }
 

@@ -96,7 +96,7 @@ pub(crate) const CHECKS: &[Check] = &[
         sends: "an opening handshake like the one that is let in, with the Origin of another site",
         judges: "a finding on a 101 and an answered ping; low if the server ends the connection after the 101",
         severity: Severity::High,
-        why: "any page that a visitor opens acts as the visitor (cross-site WebSocket hijacking), also on localhost; medium if the credential is one that browsers do not add by themselves",
+        why: "any page that a visitor opens acts as the visitor (cross-site WebSocket hijacking), also on localhost; medium if a credential is needed that browsers do not add by themselves",
         asvs: &["4.4.2"],
         topic: Topic::Origin,
         budget: cost(2, 16, 20),

@@ -91,6 +91,8 @@ pub(crate) struct Examiner {
     pub(crate) first_try: Ask,
     pub(crate) ordinary: OnceLock<Ordinary>,
     pub(crate) any_origin: OnceLock<bool>,
+    /// Whether one is let in by what browsers add by themselves, where more was given.
+    pub(crate) ambient_is_enough: OnceLock<bool>,
     /// What becomes of a text that is no message of the application's.
     pub(crate) other_text: OnceLock<Content>,
     pub(crate) silence: Mutex<Silence>,

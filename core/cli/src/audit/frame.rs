@@ -24,7 +24,7 @@ const SIXTY_FOUR_BITS: u8 = 0x7f;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// How many bytes of a payload are kept.
-pub(crate) const KEPT: usize = 256;
+pub(crate) const KEPT: usize = 1024;
 
 /// The header of a masked frame, with the length in its shortest form.
 pub(crate) fn header(first: u8, len: u64) -> Vec<u8> {

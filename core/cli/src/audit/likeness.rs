@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::frame::KEPT;
 
 /// What answers to the same message have in common.
@@ -9,8 +11,10 @@ use super::frame::KEPT;
 pub(crate) enum Likeness {
     /// They are the same text.
     Same(String),
-    /// They differ, as by an identifier or a time, and have the same names in them.
-    Names(BTreeSet<String>),
+    /// They are the same but for their numbers, and have no names in them; so long is one.
+    Numbered(String, usize),
+    /// They differ, as by an identifier or a time, and have the same names in them; so long is one.
+    Names(BTreeSet<String>, usize),
 }
 
 impl Likeness {
@@ -20,8 +24,12 @@ impl Likeness {
         if one == other {
             return Some(Self::Same(one.to_owned()));
         }
-        let names = names(one);
-        (names == self::names(other)).then_some(Self::Names(names))
+        let (names, bytes) = (names(one), one.len().min(other.len()));
+        let masked = without_numbers(one);
+        if names.is_empty() && masked == without_numbers(other) {
+            return Some(Self::Numbered(masked, bytes));
+        }
+        (names == self::names(other)).then_some(Self::Names(names, bytes))
     }
 
     /// The same on another connection, by what answered `message` there: an answer may name the connection, or the minute. Words of a
@@ -33,21 +41,80 @@ impl Likeness {
         nearest.map_or_else(|| self.clone(), |text| Self::Same(text.clone()))
     }
 
-    pub(crate) fn fits(&self, text: &str) -> bool {
+    /// How long an answer is, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Same(answer) => answer == text,
-            // Of a long one not all names are known, and a word of a limit is short.
-            Self::Names(known) => text.len() >= KEPT || names(text) == *known,
+            Self::Same(answer) => answer.len(),
+            Self::Numbered(_, bytes) | Self::Names(_, bytes) => *bytes,
         }
     }
 
-    /// The same where a number may be another one: under load it may be that of messages that wait, or of milliseconds.
-    pub(crate) fn fits_but_for_numbers(&self, text: &str) -> bool {
+    /// How many answers stand in a message of so many bytes, of which this is the beginning: a server that is busy may join them, and
+    /// say more in one than in that to a single message.
+    pub(crate) fn count(&self, text: &str, bytes: usize) -> u64 {
+        let joined = match self {
+            Self::Same(answer) => {
+                let count = if answer.is_empty() { 0 } else { text.matches(answer.as_str()).count() };
+                let between = text.len() - count * answer.len();
+                let cut = if bytes > text.len() { answer.len() } else { 0 };
+                if count > 1 && between <= count * 3 + cut { count * bytes / text.len() } else { 0 }
+            }
+            // Any line would fit.
+            Self::Names(known, _) if known.is_empty() => 0,
+            Self::Numbered(..) | Self::Names(..) => {
+                let lines = || text.split('\n').filter(|line| !line.trim().is_empty());
+                if lines().all(|line| self.fits(line)) { lines().count() } else { 0 }
+            }
+        };
+        let is_extended = || matches!(self, Self::Same(answer) if extends(answer, text));
+        if joined > 1 { joined as u64 } else { u64::from(self.fits(text) || is_extended()) }
+    }
+
+    fn fits(&self, text: &str) -> bool {
         match self {
-            Self::Same(answer) => without_numbers(answer) == without_numbers(text),
-            Self::Names(_) => self.fits(text),
+            Self::Same(answer) => answer == text,
+            Self::Numbered(answer, _) => *answer == without_numbers(text),
+            // Of a long one not all names are known, and a word of a limit is short.
+            Self::Names(known, _) => text.len() >= KEPT || names(text) == *known,
         }
     }
+
+    /// Whether a text is an answer but for its numbers: under load such a one may be that of messages that wait, or of milliseconds.
+    pub(crate) fn fits_but_for_numbers(&self, text: &str) -> bool {
+        matches!(self, Self::Same(answer) if without_numbers(answer) == without_numbers(text))
+    }
+
+    /// Whether a text that is no answer may be the word of a limit, rather than an answer that says more than the others.
+    pub(crate) fn may_refuse(&self, text: &str) -> bool {
+        let Self::Names(known, _) = self else { return true };
+        refuses(text) || known.is_empty() || !names(text).is_superset(known)
+    }
+}
+
+/// What texts have in common that say the same of different things.
+pub(crate) fn kind(text: &str) -> String {
+    let names = names(text);
+    if names.is_empty() { without_numbers(text) } else { names.into_iter().collect::<Vec<_>>().join(" ") }
+}
+
+/// Whether an object says all that the answer says, in other numbers perhaps, and something more.
+fn extends(answer: &str, text: &str) -> bool {
+    let parsed = (serde_json::from_str(answer), serde_json::from_str(text));
+    let (Ok(Value::Object(answer)), Ok(Value::Object(said))) = parsed else { return false };
+    let is_kept = |(name, value): (&String, &Value)| {
+        said.get(name).is_some_and(|other| other == value || (other.is_number() && value.is_number()))
+    };
+    said.len() > answer.len() && answer.iter().all(is_kept) && !refuses(text)
+}
+
+/// Whether words are those of a refusal, as far as English ones tell.
+fn refuses(text: &str) -> bool {
+    const WORDS: [&str; 18] = [
+        "error", "limit", "slow", "too many", "too fast", "throttl", "flood", "429", "exceed", "retry", "denied",
+        "refus", "reject", "spam", "block", "quota", "fail", "warn",
+    ];
+    let text = text.to_ascii_lowercase();
+    WORDS.iter().any(|word| text.contains(word))
 }
 
 fn without_numbers(text: &str) -> String {
@@ -108,6 +175,35 @@ mod tests {
         let said = likeness("said 1", "said 1");
         assert!(said.fits("said 1") && !said.fits("said 2") && !said.fits("slow down"));
         assert!(said.fits_but_for_numbers("said -22.5") && !said.fits_but_for_numbers("slow down 1"));
+    }
+
+    #[test]
+    fn answers_are_counted_where_they_are_joined() {
+        let count = |answer: &str, text: &str| likeness(answer, answer).count(text, text.len());
+        assert_eq!((count("hi", "hi"), count("hi", "hi\nhi\nhi"), count("hi", "[hi, hi]")), (1, 3, 2));
+        assert_eq!((count("hi", "hi\nslow down\nhi"), count("hi", "oh hi"), count("", "x")), (0, 0, 0));
+        // Of a long message only the beginning is known.
+        assert_eq!(likeness("hi", "hi").count(&"hi\n".repeat(30), 900), 300);
+        let numbered = likeness("<ack at='12:07'/>", "<ack at='12:31'/>");
+        assert!(numbered.fits("<ack at='13:00'/>") && !numbered.fits("slow down"));
+        let ids = likeness(r#"{"id":1}"#, r#"{"id":2}"#);
+        assert_eq!(ids.count("{\"id\":3}\n{\"id\":4}\n", 17), 2);
+        assert_eq!(ids.count("{\"id\":3}\n{\"error\":4}", 19), 0);
+    }
+
+    #[test]
+    fn an_answer_may_say_more_and_a_refusal_is_none() {
+        let ok = likeness(r#"{"ok":true,"n":1}"#, r#"{"ok":true,"n":1}"#);
+        let count = |text: &str| ok.count(text, text.len());
+        assert_eq!(count(r#"{"ok":true,"n":2,"pending":7}"#), 1);
+        assert_eq!(count(r#"{"ok":false,"n":1,"why":"calm down"}"#) + count(r#"{"ok":true,"n":1,"error":"x"}"#), 0);
+        let ids = likeness(r#"{"id":1}"#, r#"{"id":2}"#);
+        assert!(
+            ids.may_refuse(r#"{"id":3,"error":"x"}"#) && ids.may_refuse(r#"{"e":3}"#) && ids.may_refuse("calm down")
+        );
+        assert!(!ids.may_refuse(r#"{"id":3,"pending":7}"#));
+        assert_eq!(kind(r#"{"b":1,"a":"x"}"#), "a b");
+        assert_eq!(kind("wait 12 s"), kind("wait 7 s"));
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
         way_in: Err("it was not looked for".to_owned()),
         ordinary: OnceLock::new(),
         any_origin: OnceLock::new(),
+        ambient_is_enough: OnceLock::new(),
         other_text: OnceLock::new(),
         silence: Mutex::default(),
         burst_refused: OnceLock::new(),

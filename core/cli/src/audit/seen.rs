@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::frame::Frame;
-use super::likeness::Likeness;
+use super::likeness::{Likeness, kind};
 use super::text::{shown, shown_bytes};
 pub(crate) use crate::wire::End;
 
 /// How many messages of the server are kept.
 const KEPT_TEXTS: usize = 8;
-/// How many texts that differ by their numbers are told apart; further ones count as one.
-const KEPT_VARIANTS: usize = 300;
+/// How many texts that are no answers are told apart; further ones count as one.
+const KEPT_KINDS: usize = 300;
 
 /// Everything that came on a connection since its 101.
 #[derive(Clone, Debug, Default)]
@@ -24,10 +24,14 @@ pub(crate) struct Seen {
     pub(crate) texts: Vec<String>,
     /// What answers to the ordinary message have in common, where that is known.
     pub(crate) like: Vec<Likeness>,
-    /// How many messages were like one of these.
+    /// How many answers like one of these there were.
     pub(crate) alike: u64,
     /// How often each text came that differs from those by its numbers alone, as far as they are kept.
     pub(crate) variants: BTreeMap<String, u64>,
+    /// How often other texts came, by their kind, and the first of each.
+    pub(crate) others: BTreeMap<String, (u64, String)>,
+    /// The bytes of all messages.
+    pub(crate) bytes: u64,
     /// The code and the reason of the server's close frame; no code is 1005, as RFC 6455 names it.
     pub(crate) close: Option<(u16, String)>,
     pub(crate) end: Option<End>,
@@ -55,16 +59,32 @@ impl Seen {
                     if self.texts.len() < KEPT_TEXTS {
                         self.texts.push(text.clone());
                     }
-                    if self.like.iter().any(|like| like.fits(&text)) {
-                        self.alike += 1;
-                    } else if self.like.iter().any(|like| like.fits_but_for_numbers(&text)) {
-                        let text = if self.variants.len() < KEPT_VARIANTS { text } else { String::new() };
-                        *self.variants.entry(text).or_default() += 1;
-                    }
+                    self.tell_apart(text, frame.len);
                 }
+                self.bytes += frame.len;
                 self.messages += u64::from(frame.ends_message());
             }
         }
+    }
+
+    fn tell_apart(&mut self, text: String, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let count = self.like.iter().map(|like| like.count(&text, bytes)).max().unwrap_or_default();
+        let is_room = |kept: usize| kept < KEPT_KINDS;
+        if count > 0 || self.like.is_empty() {
+            self.alike += count;
+        } else if self.like.iter().any(|like| like.fits_but_for_numbers(&text)) {
+            let text = if is_room(self.variants.len()) { text } else { String::new() };
+            *self.variants.entry(text).or_default() += 1;
+        } else {
+            let kind = if is_room(self.others.len()) { kind(&text) } else { String::new() };
+            self.others.entry(kind).or_insert((0, text)).0 += 1;
+        }
+    }
+
+    /// Whether a text that is no answer may be the word of a limit.
+    pub(crate) fn may_refuse(&self, text: &str) -> bool {
+        self.like.iter().all(|like| like.may_refuse(text))
     }
 
     /// How many messages may be answers to the ordinary one.

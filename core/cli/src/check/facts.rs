@@ -1,11 +1,12 @@
 //! What `check` asks of the machine: the time, the memory, the modes of files with keys, the certificate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wsguard::binding::{CertificateFacts, Error, examine_tls};
 
+use super::scope::Scope;
 use crate::policy::Read;
 
 /// A file with a secret in it that others than its owner reach.
@@ -56,18 +57,41 @@ fn memory_bytes() -> Option<u64> {
     total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The private key, and the policy itself where it holds secrets.
+/// The keys, and the policy itself. Who reads a public key, or a policy without secrets, learns nothing; who writes one is let in.
 fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
-    let key = stated.pointer("/tls/key").and_then(Value::as_str).filter(|text| !text.contains("-----BEGIN"));
-    let key = key.map(|path| ("tls.key".to_owned(), Path::new(path).to_owned()));
-    let own =
-        policy_file.filter(|_| super::shown::holds_secrets(stated)).map(|path| ("options".to_owned(), path.to_owned()));
-    let look = |(option, path): (String, std::path::PathBuf)| {
+    let mut files = Vec::new();
+    if let Some(key) = stated.pointer("/tls/key").and_then(path_of) {
+        files.push(("tls.key".to_owned(), key, true));
+    }
+    for scope in Scope::all(stated.as_object().unwrap_or(&Map::new())) {
+        for name in ["key", "keys"].into_iter().filter(|_| scope.states("auth")) {
+            let auth = scope.value("auth");
+            let keys = auth.pointer(&format!("/jwt/{name}")).map(paths_in).unwrap_or_default();
+            files.extend(keys.into_iter().map(|path| (scope.path(&format!("auth.jwt.{name}")), path, false)));
+        }
+    }
+    files.extend(policy_file.map(|path| ("options".to_owned(), path.to_owned(), super::shown::holds_secrets(stated))));
+    let look = |(option, path, is_secret): (String, PathBuf, bool)| {
         let (is_readable, is_writable) = modes(&path)?;
+        let is_readable = is_readable && is_secret;
         let path = crate::terminal::harmless(&path.display().to_string(), 256);
         (is_readable || is_writable).then_some(OpenFile { option, path, is_readable, is_writable })
     };
-    key.into_iter().chain(own).filter_map(look).collect()
+    files.into_iter().filter_map(look).collect()
+}
+
+/// The path that a key is given by; `None`: it is the key itself.
+fn path_of(key: &Value) -> Option<PathBuf> {
+    key.as_str().filter(|text| text.len() <= 512 && !text.contains("-----BEGIN")).map(PathBuf::from)
+}
+
+/// The paths of keys, of which there may be several.
+fn paths_in(keys: &Value) -> Vec<PathBuf> {
+    match keys {
+        Value::Array(list) => list.iter().flat_map(paths_in).collect(),
+        Value::Object(members) => members.values().flat_map(paths_in).collect(),
+        key => path_of(key).filter(|path| path.is_file()).into_iter().collect(),
+    }
 }
 
 #[cfg(unix)]

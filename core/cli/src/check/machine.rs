@@ -19,7 +19,6 @@ pub(super) fn findings(top: &Scope<'_>, facts: &Facts, found: &mut Vec<Finding>)
     proxies(top, found);
     if let Some(certificate) = &facts.certificate {
         validity(certificate, facts.now_unix_s, found);
-        names(top, certificate, found);
     }
     admin(top, found);
     cluster(top, found);
@@ -107,8 +106,11 @@ fn validity(certificate: &CertificateFacts, now_unix_s: u64, found: &mut Vec<Fin
 }
 
 /// The names that the server answers to, and those that pages ask for, as far as they are hosts of this certificate's kind.
-fn names(top: &Scope<'_>, certificate: &CertificateFacts, found: &mut Vec<Finding>) {
-    for (index, host) in top.list("hosts").unwrap_or_default().iter().enumerate() {
+pub(super) fn names(scope: &Scope<'_>, certificate: &CertificateFacts, found: &mut Vec<Finding>) {
+    if !scope.speaks_of("hosts") {
+        return;
+    }
+    for (index, host) in scope.list("hosts").unwrap_or_default().iter().enumerate() {
         let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host.as_str(), |(name, _)| name);
         if !certificate.covers(name) {
@@ -117,7 +119,7 @@ fn names(top: &Scope<'_>, certificate: &CertificateFacts, found: &mut Vec<Findin
                 crate::terminal::harmless(name, 128)
             );
             let instead = "a certificate with that name, or leave the name out";
-            warn(found, Medium, "certificate_name", format!("hosts[{index}]"), what, instead);
+            warn(found, Medium, "certificate_name", scope.path(&format!("hosts[{index}]")), what, instead);
         }
     }
 }

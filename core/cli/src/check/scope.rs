@@ -23,6 +23,11 @@ impl<'p> Scope<'p> {
         std::iter::once(top).chain(routes.filter_map(route)).collect()
     }
 
+    /// The top, of a route.
+    pub(crate) fn above(&self) -> Option<Scope<'p>> {
+        Some(Scope { route: None, stated: self.top?, top: None })
+    }
+
     /// Whether the option is stated here.
     pub(crate) fn states(&self, name: &str) -> bool {
         self.stated.contains_key(name)

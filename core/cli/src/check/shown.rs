@@ -61,7 +61,14 @@ fn without_credentials(url: &str) -> String {
 /// Whether a policy holds a secret itself, not only the path of one.
 pub(crate) fn holds_secrets(stated: &Value) -> bool {
     let Some(given) = stated.as_object() else { return false };
+    let text = |path: &str| stated.pointer(path).and_then(Value::as_str);
+    let is_password = |url: &str| {
+        let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
+        login.and_then(|login| login.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
+    };
     has_secret(&Value::Object(members(given, Options::table())))
+        || text("/tls/key").is_some_and(|key| key.contains("-----BEGIN"))
+        || text("/cluster/url").is_some_and(is_password)
 }
 
 fn has_secret(shown: &Value) -> bool {
@@ -115,6 +122,10 @@ mod tests {
             assert!(!text.contains(secret), "{secret}");
         }
         assert!(holds_secrets(&policy) && !holds_secrets(&json!({"auth": "none"})));
+        assert!(holds_secrets(&json!({"tls": {"cert": "a.pem", "key": "-----BEGIN PRIVATE KEY-----"}})));
+        let cluster = |url: &str| holds_secrets(&json!({"cluster": {"url": url}}));
+        assert!(cluster("rediss://user:pass@redis.example:6379") && cluster("redis://:p@a,b"));
+        assert!(!cluster("rediss://user@redis.example:6379/1?a=b:c") && !cluster("unix:/run/redis.sock"));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(crate) fn of(stated: &Map<String, Value>, facts: &Facts) -> Vec<Finding> {
     if let Some(top) = scopes.first() {
         machine::findings(top, facts, &mut found);
     }
+    if let Some(certificate) = &facts.certificate {
+        scopes.iter().for_each(|scope| machine::names(scope, certificate, &mut found));
+    }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
 }
@@ -42,9 +45,17 @@ fn is_open(scope: &Scope<'_>) -> bool {
     scope.value("auth") == "none"
 }
 
+/// Whether this is the place to speak of an option that is worse here than at the top, by what is stated beside it.
+fn speaks_of_worse(scope: &Scope<'_>, name: &str, is_worse: impl Fn(&Scope<'_>) -> bool) -> bool {
+    scope.speaks_of(name) || (is_worse(scope) && scope.above().is_some_and(|top| !is_worse(&top)))
+}
+
 fn origins(scope: &Scope<'_>, found: &mut Vec<Finding>) {
-    if scope.speaks_of("dangerously_allow_any_origin") && scope.flag("dangerously_allow_any_origin") {
-        let severity = if has_ambient_credential(scope) || is_open(scope) { High } else { Medium };
+    let acts_as_visitor = |scope: &Scope<'_>| has_ambient_credential(scope) || is_open(scope);
+    if speaks_of_worse(scope, "dangerously_allow_any_origin", acts_as_visitor)
+        && scope.flag("dangerously_allow_any_origin")
+    {
+        let severity = if acts_as_visitor(scope) { High } else { Medium };
         warn(
             found,
             severity,
@@ -61,7 +72,7 @@ fn origins(scope: &Scope<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
-    if scope.speaks_of("missing_origin") && scope.value("missing_origin") == "allow" {
+    if speaks_of_worse(scope, "missing_origin", is_open) && scope.value("missing_origin") == "allow" {
         warn(
             found,
             if is_open(scope) { Medium } else { Low },
@@ -107,14 +118,14 @@ fn weak_origin(origin: &str) -> Option<WeakOrigin> {
 }
 
 fn hosts(scope: &Scope<'_>, found: &mut Vec<Finding>) {
-    if scope.route.is_some() || scope.list("hosts").is_some() {
+    if !speaks_of_worse(scope, "hosts", is_open) || scope.list("hosts").is_some() {
         return;
     }
     warn(
         found,
         if is_open(scope) { Medium } else { Low },
         "any_host",
-        "hosts".to_owned(),
+        scope.path("hosts"),
         "any `Host` is served: a foreign page whose name leads here (DNS rebinding) is held off by `origins` alone",
         "list the names that your server is reached by, e.g. \"hosts\": [\"app.example.com\"]",
     );

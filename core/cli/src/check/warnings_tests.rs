@@ -50,6 +50,26 @@ fn a_good_policy_is_not_warned_of() {
     assert_eq!(warned(&good(), &Facts { memory_bytes: Some(1 << 30), ..Facts::default() }), []);
 }
 
+/// What is harmless at the top may not be on a route that states something else beside it.
+#[test]
+fn a_route_makes_worse_what_it_inherits() {
+    let on_route = |more: &Value| {
+        let mut policy = json!({"routes": {"/a": {"auth": "none"}}});
+        policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let found = warned(&with(&policy), &Facts::default());
+        found.into_iter().filter(|(_, _, option)| option.starts_with("routes./a.")).collect::<Vec<_>>()
+    };
+    let is_in =
+        |found: &[(Severity, &str, String)], severity, id| found.iter().any(|one| (one.0, one.1) == (severity, id));
+    assert!(is_in(&on_route(&json!({"dangerously_allow_any_origin": true})), High, "any_origin"));
+    assert!(is_in(&on_route(&json!({"missing_origin": "allow"})), Medium, "missing_origin"));
+    assert!(is_in(&on_route(&json!({"hosts": null})), Medium, "any_host"));
+    let cookies = json!({"dangerously_allow_any_origin": true, "routes": {"/a": {"token_sources": ["cookie:s"]}}});
+    assert!(is_in(&on_route(&cookies), High, "any_origin"));
+    let same = json!({"dangerously_allow_any_origin": true, "routes": {"/a": {"max_fragments": 7}}});
+    assert_eq!(on_route(&same), []);
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn each_weakness_of_an_option_is_one_warning() {
@@ -275,6 +295,8 @@ fn the_names_of_a_certificate_are_those_that_are_served() {
     let facts = certificate_at(1_900_000_000);
     let policy = with(&json!({"hosts": ["app.example:8443", "other.example"]}));
     assert_eq!(warned(&policy, &facts), [(Medium, "certificate_name", "hosts[1]".to_owned())]);
+    let policy = with(&json!({"routes": {"/a": {"hosts": ["other.example"]}, "/b": {}}}));
+    assert_eq!(warned(&policy, &facts), [(Medium, "certificate_name", "routes./a.hosts[0]".to_owned())]);
 }
 
 #[test]

@@ -226,13 +226,14 @@ impl<'e> Examination<'e> {
     fn address(&mut self, request: &Request, ip: Option<IpAddr>, peer: Option<IpAddr>, own: IpAddr, is_direct: bool) {
         let spoofed: Option<IpAddr> = SPOOFED.parse().ok();
         let own = own.to_canonical();
+        let last_hop = || last_of(request, "x-forwarded-for")?.parse::<IpAddr>().ok();
+        let last_forwarded = || forwarded_for(last_of(request, "forwarded")?);
         let is_believed = self.policy.trusted_proxies.trusts(peer);
         // With the PROXY protocol the server reads neither header.
         let is_read = is_believed && !self.policy.proxy_protocol && !is_direct;
-        if is_read && request.all("forwarded").any(|value| value.contains(SPOOFED)) {
+        if is_read && last_forwarded() == spoofed {
             self.tell(Mark::Bad, "address", "a client's own Forwarded passes: the proxy has to remove that header");
         }
-        let last_hop = || request.header("x-forwarded-for")?.rsplit(',').next()?.trim().parse::<IpAddr>().ok();
         if ip == spoofed && is_direct {
             let words = format!(
                 "nothing is in between, and this machine ({own}) is one of trusted_proxies: what it claims is believed; of a \
@@ -240,10 +241,12 @@ impl<'e> Examination<'e> {
             );
             return self.tell(Mark::Note, "address", words);
         }
-        if ip == spoofed && self.policy.trusted_proxies.trusts(Some(own)) && last_hop() == Some(own) {
+        let appends = [("X-Forwarded-For", last_hop()), ("Forwarded", last_forwarded())];
+        let appends = appends.into_iter().find(|(_, hop)| *hop == Some(own));
+        if let (true, Some((name, _))) = (ip == spoofed && self.policy.trusted_proxies.trusts(Some(own)), appends) {
             // Whoever is no trusted proxy is the rightmost hop that counts.
             let words = format!(
-                "the proxy appends {own} to X-Forwarded-For. This machine is itself one of trusted_proxies, so what it claims \
+                "the proxy appends {own} to {name}. This machine is itself one of trusted_proxies, so what it claims \
                  is believed; of a client elsewhere it is not"
             );
             return self.tell(Mark::Note, "address", words);
@@ -441,6 +444,22 @@ fn refusal(seen: Seen, status: u16) -> Option<String> {
     }
 }
 
+/// The last element of a header that may come in several lines.
+fn last_of<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    request.all(name).last()?.rsplit(',').next().map(str::trim)
+}
+
+/// The address of an element of `Forwarded` (RFC 7239 section 4).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let value = element.split(';').find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("for").then_some(value)
+    })?;
+    let node = value.trim_matches('"');
+    let ip = node.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(node, |(ip, _)| ip);
+    ip.parse().ok().or_else(|| node.split(':').next()?.parse().ok())
+}
+
 /// Whether the socket of the server is the other end of the client's own: there is nothing in between.
 fn is_same(peer: SocketAddr, own: SocketAddr) -> bool {
     (peer.ip().to_canonical(), peer.port()) == (own.ip().to_canonical(), own.port())
@@ -508,6 +527,15 @@ mod tests {
         assert_eq!(of("auth_failed", 302), None);
         assert_eq!(of("upgrade_required", 426).unwrap(), "the doctor's server saw it as upgrade_required: why");
         assert_eq!(refusal(Seen::Pong, 401), None);
+    }
+
+    #[test]
+    fn forwarded_elements_have_addresses() {
+        let of = |element| forwarded_for(element).map(|ip| ip.to_string());
+        assert_eq!(of("for=192.0.2.1").as_deref(), Some("192.0.2.1"));
+        assert_eq!(of("proto=https; For=\"192.0.2.1:80\"").as_deref(), Some("192.0.2.1"));
+        assert_eq!(of("for=\"[2001:db8::1]:80\";by=x").as_deref(), Some("2001:db8::1"));
+        assert_eq!((of("for=unknown"), of("by=192.0.2.1"), of("")), (None, None, None));
     }
 
     #[test]

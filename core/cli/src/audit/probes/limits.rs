@@ -175,52 +175,72 @@ impl Answers {
 }
 
 /// What came to a flood beside the answers that are known.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Beside {
     /// Those that differ from an answer by their numbers alone.
     variants: u64,
     /// How many different ones, and how often the commonest came.
     kinds: usize,
     commonest: u64,
-    /// All messages, the answers too.
-    messages: u64,
+    /// Other texts, and how many of them are of the commonest kind that may be the word of a limit.
+    others: u64,
+    words: u64,
+    /// The bytes of everything, and those of a single answer, where that is known.
+    bytes: u64,
+    bytes_of_one: u64,
 }
 
-/// What those are that differ from an answer by a number.
+/// What it says that few of the expected answers came.
 #[derive(Debug, PartialEq, Eq)]
-enum Numbered {
-    /// There are none, or there is another word of a limit.
-    Nothing,
-    /// Answers: under load the number is another one each time, as that of messages that wait, or of milliseconds.
+enum Few {
+    /// The rest was held back: nothing came for it, or words of a limit.
+    HeldBack,
+    /// These are answers too: under load a number in them is another one each time, as that of messages that wait, or of
+    /// milliseconds.
     Answers,
-    /// Those, or words of a limit, as a code would be.
-    Unclear,
+    /// Either, and why.
+    Unclear(String),
 }
 
 impl Beside {
-    fn since(seen: &Seen, messages: u64) -> Self {
-        let counts = || seen.variants.values();
+    fn of(seen: &Seen, bytes: u64) -> Self {
+        let words = seen.others.values().filter(|(_, text)| seen.may_refuse(text)).map(|(count, _)| *count);
         Self {
-            variants: counts().sum(),
-            kinds: counts().count(),
-            commonest: counts().max().copied().unwrap_or_default(),
-            messages: seen.messages - messages,
+            variants: seen.variants.values().sum(),
+            kinds: seen.variants.len(),
+            commonest: seen.variants.values().max().copied().unwrap_or_default(),
+            others: seen.others.values().map(|(count, _)| *count).sum(),
+            words: words.max().unwrap_or_default(),
+            bytes,
+            bytes_of_one: seen.like.iter().map(|like| like.bytes() as u64).min().unwrap_or_default(),
         }
     }
 
-    fn numbered(self, answers: Answers) -> Numbered {
+    fn judge(self, answers: Answers) -> Few {
         let Answers { came, expected } = answers;
-        let (nearly, are_most) = (came + self.variants, |count: u64| count * 10 >= expected * 9);
-        if !answers.are_few() || self.variants == 0 {
-            Numbered::Nothing
-        } else if are_most(nearly) {
-            let vary = self.kinds > 1 && self.commonest * 4 < expected;
-            if vary { Numbered::Answers } else { Numbered::Unclear }
-        } else if are_most(self.messages) || self.variants <= came {
-            Numbered::Nothing
-        } else {
-            Numbered::Unclear
+        let missing = expected - came.min(expected);
+        if self.variants * 10 >= missing * 9 {
+            return if self.kinds > 1 && self.commonest * 4 < expected {
+                Few::Answers
+            } else {
+                Few::Unclear("differ from those by a number alone: answers under load, or words of a limit".to_owned())
+            };
         }
+        let come_instead = self.others * 5 >= missing;
+        if come_instead && self.words * 5 >= self.others * 4 {
+            return Few::HeldBack;
+        }
+        if come_instead {
+            return Few::Unclear(
+                "are others, of several kinds: answers of another kind, or words of a limit".to_owned(),
+            );
+        }
+        let rest = self.bytes.saturating_sub(came * self.bytes_of_one);
+        let is_much = self.bytes_of_one > 0 && rest * 2 >= missing * self.bytes_of_one;
+        if self.variants > came || is_much {
+            return Few::Unclear("are fewer and longer, or count: one may answer many".to_owned());
+        }
+        Few::HeldBack
     }
 }
 
@@ -277,8 +297,9 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // Those that came already do not count.
     visit.seen.like = examiner.likeness_on(&mut visit, &ordinary);
     let before = visit.seen.answers();
-    let messages = visit.seen.messages;
+    let bytes = visit.seen.bytes;
     visit.seen.variants.clear();
+    visit.seen.others.clear();
     visit.send_paced(&masked(TEXT, examiner.message.text().as_bytes()), MESSAGES, PER_SECOND);
     let all = before + answers * u64::from(MESSAGES);
     let missing = all.saturating_sub(visit.seen.answers());
@@ -286,20 +307,18 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // A slow application is given the time that an answer may take before it is said to hold something back.
     visit.wait(examiner.timeout, |seen| seen.answers() >= all);
     let mut answers = Answers { came: visit.seen.answers() - before, expected: all - before };
-    let beside = Beside::since(&visit.seen, messages);
-    let unclear = match beside.numbered(answers) {
-        Numbered::Nothing => words_of_a_limit(examiner, &visit, answers, talks),
-        Numbered::Answers => {
+    let beside = Beside::of(&visit.seen, visit.seen.bytes - bytes);
+    let few = (answers.are_few() && !visit.seen.is_over()).then(|| beside.judge(answers));
+    let unclear = match few {
+        Some(Few::Unclear(why)) => {
+            let rest = beside.variants + beside.others;
+            Some(format!("{} of {} expected answers; {rest} further messages {why}", answers.came, answers.expected))
+        }
+        Some(Few::Answers) => {
             answers.came += beside.variants;
             None
         }
-        Numbered::Unclear => (!visit.seen.is_over()).then(|| {
-            let (Answers { came, expected }, Beside { variants, .. }) = (answers, beside);
-            format!(
-                "{came} of {expected} expected answers, and {variants} messages that differ from those by a number alone: \
-                 answers under load, or words of a limit"
-            )
-        }),
+        Some(Few::HeldBack) | None => words_of_a_limit(examiner, &visit, answers, talks),
     };
     let judged = match unclear {
         Some(why) => Ruling::unknown(&sent, why),
@@ -452,20 +471,25 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_by_a_number_may_be_an_answer() {
-        let numbered = |came, (variants, kinds, commonest), messages| {
-            Beside { variants, kinds, commonest, messages }.numbered(Answers { came, expected: 300 })
-        };
-        // Answers alone; words of a limit that are others; nothing for the rest.
-        assert_eq!(numbered(300, (0, 0, 0), 300), Numbered::Nothing);
-        assert_eq!(numbered(40, (0, 0, 0), 300), Numbered::Nothing);
-        assert_eq!(numbered(40, (2, 1, 2), 300), Numbered::Nothing);
-        assert_eq!(numbered(40, (1, 1, 1), 41), Numbered::Nothing);
-        // Milliseconds or a queue in each; a code for the refusal; one answer for many.
-        assert_eq!(numbered(227, (73, 3, 60), 300), Numbered::Answers);
-        assert_eq!(numbered(30, (270, 150, 2), 300), Numbered::Answers);
-        assert_eq!(numbered(40, (260, 1, 260), 300), Numbered::Unclear);
-        assert_eq!(numbered(0, (20, 5, 10), 20), Numbered::Unclear);
+    fn few_answers_are_held_back_where_that_can_be_told() {
+        let judge = |came, beside: Beside| beside.judge(Answers { came, expected: 300 });
+        let is_unclear = |few| matches!(few, Few::Unclear(_));
+        let nothing = Beside { bytes_of_one: 10, ..Beside::default() };
+        // Nothing for the rest; a word of a limit for each, or for some.
+        assert_eq!(judge(40, Beside { bytes: 400, ..nothing }), Few::HeldBack);
+        assert_eq!(judge(200, Beside { bytes: 2000, ..nothing }), Few::HeldBack);
+        assert_eq!(judge(200, Beside { bytes: 9000, bytes_of_one: 0, ..nothing }), Few::HeldBack);
+        assert_eq!(judge(40, Beside { others: 260, words: 260, bytes: 9000, ..nothing }), Few::HeldBack);
+        assert_eq!(judge(40, Beside { others: 60, words: 55, bytes: 1000, ..nothing }), Few::HeldBack);
+        // Milliseconds or a queue in each; a code for the refusal; one answer for many, in words or in a number.
+        assert_eq!(judge(227, Beside { variants: 73, kinds: 3, commonest: 60, ..nothing }), Few::Answers);
+        assert_eq!(judge(30, Beside { variants: 270, kinds: 150, commonest: 2, ..nothing }), Few::Answers);
+        assert!(is_unclear(judge(40, Beside { variants: 260, kinds: 1, commonest: 260, ..nothing })));
+        assert!(is_unclear(judge(0, Beside { variants: 20, kinds: 5, commonest: 10, ..nothing })));
+        assert!(is_unclear(judge(8, Beside { others: 20, words: 20, bytes: 3000, ..nothing })));
+        // Answers of several kinds, and some that say more.
+        assert!(is_unclear(judge(104, Beside { others: 196, words: 100, bytes: 3000, ..nothing })));
+        assert!(is_unclear(judge(30, Beside { others: 270, words: 0, bytes: 3000, ..nothing })));
     }
 
     #[test]

@@ -19,9 +19,16 @@ fn refused(entry: Entry<'_>, severity: Severity, sent: &str) -> Ruling {
     }
 }
 
-/// How bad it is that a page of another site gets in: with credentials that browsers add, or none, it acts as the visitor.
+/// How bad it is that a page of another site gets in: with credentials that browsers add, or none, it acts as the visitor. Where
+/// others are needed as well, such as a token against forged requests, it has none of those.
 fn by_ambience(examiner: &Examiner) -> Severity {
-    if examiner.access.is_ambient() { Severity::High } else { Severity::Medium }
+    let ambient = examiner.access.ambient();
+    let is_enough = || {
+        let (Ok(way), false) = (&examiner.way_in, ambient == examiner.access) else { return true };
+        !matches!(examiner.enter_to_stay(&way.with_access(ambient.clone())), Entry::Late(_) | Entry::Refused(..))
+    };
+    let by_itself = examiner.access.is_ambient() && *examiner.ambient_is_enough.get_or_init(is_enough);
+    if by_itself { Severity::High } else { Severity::Medium }
 }
 
 fn with_origin(examiner: &Examiner, origin: &str, severity: Severity) -> Ruled {
