@@ -28,7 +28,9 @@ pub(crate) fn of(stated: &Map<String, Value>, facts: &Facts) -> Vec<Finding> {
         machine::findings(top, facts, &mut found);
     }
     if let Some(certificate) = &facts.certificate {
-        scopes.iter().for_each(|scope| machine::names(scope, certificate, &mut found));
+        for scope in &scopes {
+            machine::names(scope, certificate, &mut found);
+        }
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
