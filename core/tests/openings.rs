@@ -232,7 +232,11 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     });
     let mut dice = Dice::new(42);
     let mut kept = Vec::new();
-    for number in 0..400 {
+    for number in 0..20_000 {
+        // On a busy machine the application hardly comes to the first of them.
+        if number >= 400 && hangs.load(Ordering::Relaxed) > 0 {
+            break;
+        }
         let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.roll(5)));
         let sent = match dice.roll(8) {
             0 => &head[..0],
