@@ -123,6 +123,31 @@ impl Access {
         all
     }
 
+    /// For each of several credentials: all but that one, and all with that one alone made wrong, in the ways of [`wrong`](Self::wrong).
+    pub(crate) fn each_wrong(&self) -> Vec<(Self, Vec<(&'static str, Self)>)> {
+        const MOST: usize = 3;
+        if self.0.len() < 2 {
+            return Vec::new();
+        }
+        let ways: [(&str, fn(&str) -> Option<String>); 3] = [
+            ("one of the credentials made up", |value| Some(keep_scheme(value, WRONG))),
+            ("one of the credentials, a token, with alg none and no signature", unsigned),
+            ("one of the credentials, a token, with another signature", changed),
+        ];
+        let of = |index: usize| {
+            let mut others = self.clone();
+            let (place, value) = others.0.remove(index);
+            let with = |value| {
+                let mut all = self.clone();
+                all.0[index] = (place.clone(), value);
+                all
+            };
+            let wrong = ways.iter().filter_map(|(what, way)| Some((*what, with(way(&value)?)))).collect();
+            (others, wrong)
+        };
+        (0..self.0.len().min(MOST)).map(of).collect()
+    }
+
     /// Lines of the head, each with its end.
     pub(crate) fn lines(&self, protocols: &[String]) -> String {
         let mut lines = Vec::new();
@@ -267,6 +292,18 @@ mod tests {
         assert_eq!(lines[1], format!("Authorization: Bearer {ALG_NONE}.eyJzdWIiOiJhIn0.\r\n"));
         assert_eq!(lines[2], "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.A123456789\r\n");
         assert_eq!(access(&[("bearer", "opaque")]).wrong().len(), 1);
+    }
+
+    #[test]
+    fn each_of_several_is_made_wrong() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.0123456789";
+        let both = access(&[("bearer", token), ("header:X-Api-Key", "k")]);
+        let each = both.each_wrong();
+        assert_eq!(each.len(), 2);
+        assert_eq!((&each[0].0, each[0].1.len()), (&access(&[("header:X-Api-Key", "k")]), 3));
+        assert_eq!((&each[1].0, each[1].1.len()), (&access(&[("bearer", token)]), 1));
+        assert_eq!(each[1].1[0].1, access(&[("bearer", token), ("header:X-Api-Key", WRONG)]));
+        assert!(access(&[("bearer", token)]).each_wrong().is_empty());
     }
 
     /// One of them alone would stay right where the other is made wrong.

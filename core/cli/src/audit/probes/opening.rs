@@ -175,10 +175,19 @@ pub(crate) fn credential_wrong(examiner: &Examiner) -> Ruled {
     }
     let way = examiner.way()?;
     let tries = examiner.access.wrong();
-    let rulings = tries
-        .into_iter()
-        .map(|(what, access)| refused(examiner.enter_to_stay(&way.with_access(access)), Severity::High, what));
-    examiner.confirmed(Ruling::worst(&rulings.collect::<Vec<_>>()))
+    let judge = |(what, access): (&'static str, Access)| {
+        refused(examiner.enter_to_stay(&way.with_access(access)), Severity::High, what)
+    };
+    let mut rulings: Vec<_> = tries.into_iter().map(judge).collect();
+    if rulings.iter().all(|ruling| ruling.verdict == Verdict::Passed) {
+        for (others, wrong) in examiner.access.each_wrong() {
+            // One that nobody asks for may be anything.
+            let is_needed =
+                matches!(examiner.enter_to_stay(&way.with_access(others)), Entry::Refused(..) | Entry::Late(_));
+            rulings.extend(wrong.into_iter().filter(|_| is_needed).map(judge));
+        }
+    }
+    examiner.confirmed(Ruling::worst(&rulings))
 }
 
 pub(crate) fn credential_in_url(examiner: &Examiner) -> Ruled {
