@@ -511,6 +511,6 @@ mod tests {
     fn all_of_them_together_stay_small() {
         let nothing = Budget { connections: 0, bytes: 0, seconds: 0 };
         let all = CHECKS.iter().fold(nothing, |sum, check| sum + check.budget);
-        assert!(all.connections < 200 && all.bytes < 100 << 20, "{all:?}");
+        assert!(all.connections < 210 && all.bytes < 100 << 20, "{all:?}");
     }
 }
