@@ -11,13 +11,13 @@ use rustls::{ClientConfig, RootCertStore};
 use super::access::Access;
 use super::frame::{self, TEXT};
 use super::head::{Answer, Ask, LONGEST_HEAD, Parsed};
-use super::likeness::Likeness;
+use super::likeness::{self, Likeness};
 use super::limits::Purse;
 use super::message::Message;
 use super::ruling::{Ruled, Ruling, Verdict};
 use super::seen::{Bait, Content, End, Seen, bait};
 use super::target::Target;
-use super::text::Redactor;
+use super::text::{Redactor, shown};
 use super::tls::{self, CertificateFault};
 use super::visit::{Control, Visit};
 use crate::reach;
@@ -111,18 +111,32 @@ pub(crate) struct Ordinary {
     pub(crate) like: Vec<Likeness>,
     /// Whether the server says something by itself as well.
     pub(crate) talks: bool,
+    /// What the second one was answered with, where that is a refusal, and the first one was not.
+    pub(crate) refused_again: Option<String>,
+    /// The bytes of one answer, where there is one.
+    pub(crate) bytes: u64,
 }
 
 impl Ordinary {
     fn refused(how: String) -> Self {
-        Self { content: Content::Refused(how), answers: 0, like: Vec::new(), talks: false }
+        Self {
+            content: Content::Refused(how),
+            answers: 0,
+            like: Vec::new(),
+            talks: false,
+            refused_again: None,
+            bytes: 0,
+        }
     }
 
     /// Of what answered it twice. A greeting comes once, and before the answer; what a server sends by itself may come between: the
     /// fewer are answers.
     fn answered(content: Content, first: &Reply, second: &Reply, talks: bool) -> Self {
         let answers = first.messages.min(second.messages);
-        Self { content, answers, like: first.likeness(second, talks), talks }
+        let refusal = |reply: &Reply| reply.texts.iter().find(|text| likeness::refuses(text)).map(|text| shown(text));
+        let refused_again = refusal(second).filter(|_| !talks && refusal(first).is_none());
+        let bytes = if talks { 0 } else { second.bytes.checked_div(second.messages).unwrap_or_default() };
+        Self { content, answers, like: first.likeness(second, talks), talks, refused_again, bytes }
     }
 }
 
@@ -130,6 +144,7 @@ impl Ordinary {
 #[derive(Default)]
 struct Reply {
     messages: u64,
+    bytes: u64,
     /// The texts among the first messages of a connection.
     texts: Vec<String>,
 }
@@ -460,12 +475,17 @@ impl Examiner {
 
     /// Sends the ordinary message, and tells what came until a ping behind it was answered.
     fn say(&self, visit: &mut Visit<'_>, tag: &str) -> Option<Reply> {
-        let (messages, texts) = (visit.seen.messages, visit.seen.texts.len());
+        let (messages, bytes, texts) = (visit.seen.messages, visit.seen.bytes, visit.seen.texts.len());
         visit.send(&frame::masked(TEXT, self.message.text().as_bytes()));
         // An answer, or an end, comes soon where it comes at all.
         let grace = visit.grace(self.timeout);
         visit.wait(grace, |seen| seen.messages > messages);
         visit.ping(tag, self.timeout)?;
-        Some(Reply { messages: visit.seen.messages - messages, texts: visit.seen.texts[texts..].to_vec() })
+        let seen = &visit.seen;
+        Some(Reply {
+            messages: seen.messages - messages,
+            bytes: seen.bytes - bytes,
+            texts: seen.texts[texts..].to_vec(),
+        })
     }
 }

@@ -108,7 +108,7 @@ fn extends(answer: &str, text: &str) -> bool {
 }
 
 /// Whether words are those of a refusal, as far as English ones tell.
-fn refuses(text: &str) -> bool {
+pub(crate) fn refuses(text: &str) -> bool {
     const WORDS: [&str; 18] = [
         "error", "limit", "slow", "too many", "too fast", "throttl", "flood", "429", "exceed", "retry", "denied",
         "refus", "reject", "spam", "block", "quota", "fail", "warn",

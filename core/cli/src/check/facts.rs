@@ -19,6 +19,8 @@ pub(crate) struct OpenFile {
     pub(crate) is_readable: bool,
     /// Somebody else can write it.
     pub(crate) is_writable: bool,
+    /// It holds a secret: a private key, or a policy with one.
+    pub(crate) is_secret: bool,
 }
 
 /// What the warnings are judged by, beside the policy.
@@ -72,10 +74,12 @@ fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
     }
     files.extend(policy_file.map(|path| ("options".to_owned(), path.to_owned(), super::shown::holds_secrets(stated))));
     let look = |(option, path, is_secret): (String, PathBuf, bool)| {
-        let (is_readable, is_writable) = modes(&path)?;
-        let is_readable = is_readable && is_secret;
+        let mode = mode(&path)?;
+        // A group of one's own is usual where nothing is secret.
+        let (is_readable, is_writable) =
+            (is_secret && mode & 0o004 != 0, mode & if is_secret { 0o022 } else { 0o002 } != 0);
         let path = crate::terminal::harmless(&path.display().to_string(), 256);
-        (is_readable || is_writable).then_some(OpenFile { option, path, is_readable, is_writable })
+        (is_readable || is_writable).then_some(OpenFile { option, path, is_readable, is_writable, is_secret })
     };
     files.into_iter().filter_map(look).collect()
 }
@@ -95,13 +99,12 @@ fn paths_in(keys: &Value) -> Vec<PathBuf> {
 }
 
 #[cfg(unix)]
-fn modes(path: &Path) -> Option<(bool, bool)> {
+fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    Some((mode & 0o004 != 0, mode & 0o022 != 0))
+    Some(std::fs::metadata(path).ok()?.permissions().mode())
 }
 
 #[cfg(not(unix))]
-fn modes(_: &Path) -> Option<(bool, bool)> {
+fn mode(_: &Path) -> Option<u32> {
     None
 }

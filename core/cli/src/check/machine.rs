@@ -198,7 +198,8 @@ fn files(facts: &Facts, found: &mut Vec<Finding>) {
             _ => "is written by others",
         };
         let what = format!("{} {who} on this machine", file.path);
-        warn(found, High, "open_file", file.option.clone(), what, format!("chmod 600 {}", file.path));
+        let (severity, mode) = if file.is_secret { (High, "600") } else { (Medium, "o-w") };
+        warn(found, severity, "open_file", file.option.clone(), what, format!("chmod {mode} {}", file.path));
     }
 }
 

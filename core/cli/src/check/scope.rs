@@ -35,7 +35,21 @@ impl<'p> Scope<'p> {
 
     /// Whether this is the place to speak of the option: where it is stated, and of a default at the top alone.
     pub(crate) fn speaks_of(&self, name: &str) -> bool {
-        self.route.is_none() || self.states(name)
+        if self.route.is_some() { self.states(name) } else { self.is_of_some_path(name) }
+    }
+
+    /// Whether the top's value, stated or not, counts on some path: with routes and no `paths`, only where a route leaves it alone.
+    fn is_of_some_path(&self, name: &str) -> bool {
+        let routes = self.stated.get("routes").and_then(Value::as_object).filter(|routes| !routes.is_empty());
+        // What a route says takes the place of what says the contrary.
+        let contrary = match name {
+            "dangerously_allow_any_origin" => "origins",
+            "origins" => "dangerously_allow_any_origin",
+            other => other,
+        };
+        let states = |route: &Value| route.get(name).is_some() || route.get(contrary).is_some();
+        let all_state = |routes: &Map<String, Value>| routes.values().all(states);
+        self.stated.contains_key("paths") || !routes.is_some_and(all_state)
     }
 
     /// The option as it counts here.

@@ -50,6 +50,20 @@ fn a_good_policy_is_not_warned_of() {
     assert_eq!(warned(&good(), &Facts { memory_bytes: Some(1 << 30), ..Facts::default() }), []);
 }
 
+/// With routes and no `paths`, nobody is served by what every route states itself.
+#[test]
+fn a_top_that_no_path_uses_is_not_judged() {
+    let own = json!({"auth": {"tokens": [{"sha256": GOOD_TOKEN_DIGEST, "user": "alice"}]}});
+    let about_top = |more: &Value| {
+        let mut policy = json!({"auth": "none", "routes": {"/a": own, "/b": own}});
+        policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        warned(&with(&policy), &Facts::default()).iter().any(|(_, id, _)| *id == "no_authentication")
+    };
+    assert!(!about_top(&json!({})));
+    assert!(about_top(&json!({"paths": ["/"]})) && about_top(&json!({"routes": {"/a": own, "/b": {}}})));
+    assert!(about_top(&json!({"routes": {}})));
+}
+
 /// What is harmless at the top may not be on a route that states something else beside it.
 #[test]
 fn a_route_makes_worse_what_it_inherits() {
@@ -68,6 +82,9 @@ fn a_route_makes_worse_what_it_inherits() {
     assert!(is_in(&on_route(&cookies), High, "any_origin"));
     let same = json!({"dangerously_allow_any_origin": true, "routes": {"/a": {"max_fragments": 7}}});
     assert_eq!(on_route(&same), []);
+    let listed = json!({"auth": "none", "origins": ["https://app.example"]});
+    let listed = json!({"dangerously_allow_any_origin": true, "routes": {"/a": listed}});
+    assert!(!is_in(&on_route(&listed), High, "any_origin"));
 }
 
 #[test]
@@ -250,7 +267,13 @@ fn memory_is_looked_at_where_it_was_stated() {
 
 #[test]
 fn files_that_others_reach_are_told() {
-    let file = OpenFile { option: "tls.key".into(), path: "/k.pem".into(), is_readable: true, is_writable: false };
+    let file = OpenFile {
+        option: "tls.key".into(),
+        path: "/k.pem".into(),
+        is_readable: true,
+        is_writable: false,
+        is_secret: true,
+    };
     let facts = Facts { open_files: vec![file], ..Facts::default() };
     assert_eq!(warned(&good(), &facts), [(High, "open_file", "tls.key".to_owned())]);
 }

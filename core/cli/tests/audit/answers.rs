@@ -78,6 +78,27 @@ fn a_number_that_changes_under_load_is_no_limit() {
     assert_eq!(message_rate(&careful), (0, "unknown".to_owned()));
 }
 
+/// As the chat of gorilla/websocket does: what waits goes out as lines of one message.
+#[test]
+fn answers_that_are_joined_are_counted() {
+    let joined = |texts: usize| match texts {
+        1..=3 => vec!["said".to_owned()],
+        _ if texts % 10 == 3 => vec!["said\n".repeat(10)],
+        _ => vec![],
+    };
+    let url = serve(move |stream| replies(stream, joined));
+    assert_eq!(message_rate(&url), (1, "medium".to_owned()));
+}
+
+/// One message in two seconds: the second of two that are compared is one too many already.
+#[test]
+fn a_slow_limit_is_no_answer() {
+    let url = serve(|stream| {
+        answers(stream, |texts| vec![if texts == 1 { "said" } else { r#"{"error":"slow mode"}"# }]);
+    });
+    assert_eq!(message_rate(&url), (0, "unknown".to_owned()));
+}
+
 /// Messages that carry an identifier, as those of most chats do.
 #[test]
 fn a_limit_may_say_so_where_each_answer_is_another_one() {
@@ -151,7 +172,7 @@ fn beats_and_refuses_late(mut stream: TcpStream) {
         }
         if first == 0x89 && is_long {
             thread::sleep(Duration::from_millis(300));
-            let _ = stream.write_all(&closing(1008));
+            let _ = stream.write_all(&closing(1009));
             // So that the close frame is not lost in a reset.
             while frame(&mut stream).is_some() {}
             return;

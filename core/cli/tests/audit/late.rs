@@ -196,6 +196,28 @@ fn a_text_that_is_no_utf8_is_compared_with_one_that_is() {
     }
 }
 
+/// Reads any message whole, and refuses then what is no `ping`.
+fn refuses_what_it_has_read(mut stream: TcpStream) {
+    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+        return;
+    }
+    while let Some((first, payload)) = frame(&mut stream) {
+        let bytes = match (first, payload.as_slice()) {
+            (0x89, _) => pong(&payload),
+            (0x81, b"ping") => b"\x81\x04pong".to_vec(),
+            _ => closing(4000),
+        };
+        let _ = stream.write_all(&bytes);
+    }
+}
+
+#[test]
+fn what_is_refused_once_it_was_read_was_taken() {
+    let url = serve(refuses_what_it_has_read);
+    let (_, report) = report(&[&url, "--message", "ping", "--only", "message-size", "--rate", "50"]);
+    assert_eq!(word(&report, "message-size"), "medium", "{report}");
+}
+
 /// Limits connections as a proxy does: whoever comes too often within two seconds is disconnected.
 fn limits_connections(mut stream: TcpStream) {
     static COME: Mutex<Vec<Instant>> = Mutex::new(Vec::new());

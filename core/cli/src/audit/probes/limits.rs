@@ -44,12 +44,27 @@ pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
         return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
     }
     // Only a server that answers others meanwhile is waiting rather than busy.
-    examiner.visit().map_err(|early| Ruling { sent: sent.to_owned(), ..early })?;
+    let other = examiner.visit().map_err(|early| Ruling { sent: sent.to_owned(), ..early })?;
     visit.wait(Duration::from_millis(200), |_| false);
+    if visit.seen.is_over() && !visit.seen.fails_by_protocol() && ends_the_one_before(examiner)? {
+        drop(other);
+        visit = examiner.visit()?;
+        visit.answers = false;
+        visit.send(&[header(TEXT, DECLARED), part(&[b' '; 16])].concat());
+        visit.wait(grace, |_| false);
+    }
     if visit.seen.is_over() {
         return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
     }
     Ok(read_of_declared(examiner, &mut visit, sent, grace))
+}
+
+/// Whether a connection ends that is open already when the same client opens another: many applications keep the newest alone.
+fn ends_the_one_before(examiner: &Examiner) -> Result<bool, Ruling> {
+    let mut first = examiner.visit()?;
+    let _second = examiner.visit()?;
+    first.wait(SETTLED, |_| false);
+    Ok(first.seen.is_thrown_out())
 }
 
 /// A server may count what it reads rather than what is declared: then no peer fills its memory either.
@@ -99,10 +114,13 @@ pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     for size in SIZES {
         // Each on its own: a second one may be refused for what it says, and an application that waits for a credential waits some seconds.
         let mut visit = examiner.visit()?;
-        visit.send(&masked(TEXT, &examiner.message.padded(size)));
+        let frame = masked(TEXT, &examiner.message.padded(size));
+        let (most, rest) = frame.split_at(frame.len() - 1);
+        let is_whole = send_most(examiner, &mut visit, most);
+        visit.send(rest);
         let tag = format!("wsguard-audit {size}");
         visit.ping_behind(&tag, LONG, answers);
-        match examiner.judge(&visit, &tag, &content) {
+        match unless_read_whole(examiner.judge(&visit, &tag, &content), &visit.seen, is_whole) {
             Bait::Taken(_) => largest = Some(size),
             refused => {
                 end = Some(refused);
@@ -118,6 +136,26 @@ pub(crate) fn message_size(examiner: &Examiner) -> Ruled {
     Ok(Ruling::worst(&[whole, Ruling { sent: IN_FRAGMENTS.to_owned(), ..parts }]))
 }
 
+/// Sends all but the last of a message, and tells whether the server lets it come: a limit of its size ends the connection before.
+fn send_most(examiner: &Examiner, visit: &mut Visit<'_>, most: &[u8]) -> bool {
+    // Whatever is sent now would be a part of that message.
+    visit.answers = false;
+    visit.send(most);
+    let grace = visit.grace(examiner.timeout);
+    visit.wait(grace, |_| false);
+    visit.answers = true;
+    !visit.seen.is_over()
+}
+
+/// Who ends the connection only behind the last byte, and not by a code for how something came, has the whole message: an
+/// application that refused what it says, or counted it, once it was in memory.
+fn unless_read_whole(judged: Bait, seen: &Seen, is_whole: bool) -> Bait {
+    match judged {
+        Bait::Refused(how) if is_whole && !seen.fails_by_protocol() => Bait::Taken(format!("read whole, then {how}")),
+        judged => judged,
+    }
+}
+
 const IN_FRAGMENTS: &str = "16 MiB in fragments of 32 KiB";
 
 /// The largest again, in frames that a limit of the frame alone lets through.
@@ -125,7 +163,11 @@ fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
     let mut visit = examiner.visit()?;
     let message = examiner.message.padded(SIZES[2]);
     let (last, began) = (message.len().div_ceil(FRAGMENT) - 1, Instant::now());
+    let mut is_whole = false;
     for (at, piece) in message.chunks(FRAGMENT).enumerate() {
+        if at == last {
+            is_whole = send_most(examiner, &mut visit, &[]);
+        }
         let opcode = if at == 0 { TEXT & 0x0f } else { 0 };
         visit.send(&masked(if at == last { opcode | 0x80 } else { opcode }, piece));
         // Whoever refuses says so while the rest is under way, and a close frame that is not read before a reset is lost.
@@ -141,7 +183,8 @@ fn in_fragments(examiner: &Examiner, content: &Content, answers: u64) -> Ruled {
         }
     }
     visit.ping_behind(AFTER, LONG, answers);
-    Ok(ruling(examiner.judge(&visit, AFTER, content), Severity::Medium, IN_FRAGMENTS))
+    let judged = unless_read_whole(examiner.judge(&visit, AFTER, content), &visit.seen, is_whole);
+    Ok(ruling(judged, Severity::Medium, IN_FRAGMENTS))
 }
 
 pub(crate) fn fragments(examiner: &Examiner) -> Ruled {
@@ -203,7 +246,7 @@ enum Few {
 }
 
 impl Beside {
-    fn of(seen: &Seen, bytes: u64) -> Self {
+    fn of(seen: &Seen, bytes: u64, bytes_of_one: u64) -> Self {
         let words = seen.others.values().filter(|(_, text)| seen.may_refuse(text)).map(|(count, _)| *count);
         Self {
             variants: seen.variants.values().sum(),
@@ -212,7 +255,7 @@ impl Beside {
             others: seen.others.values().map(|(count, _)| *count).sum(),
             words: words.max().unwrap_or_default(),
             bytes,
-            bytes_of_one: seen.like.iter().map(|like| like.bytes() as u64).min().unwrap_or_default(),
+            bytes_of_one: seen.like.iter().map(|like| like.bytes() as u64).min().unwrap_or(bytes_of_one),
         }
     }
 
@@ -284,12 +327,17 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     let sent = format!("{MESSAGES} messages at {PER_SECOND} a second");
     // Before, since it takes some seconds: a connection that waits for it meanwhile may be ended as too silent.
     let ordinary = examiner.ordinary();
-    let Ordinary { content, answers, talks, .. } = ordinary.clone();
+    let Ordinary { content, answers, talks, bytes: bytes_of_one, .. } = ordinary.clone();
     let mut visit = examiner.visit()?;
     let unfit = match &content {
         Content::Refused(how) => Some(format!("one message alone: {how}; give one that is valid with --message")),
         Content::Once(how) => Some(format!("one more, alone: {how}; give one that is valid twice with --message")),
-        _ => None,
+        _ => ordinary.refused_again.as_ref().map(|text| {
+            format!(
+                "one more, {} ms later, has another answer: {text}; a slow limit, or one valid once",
+                SETTLED.as_millis()
+            )
+        }),
     };
     if let Some(why) = unfit {
         return Ok(Ruling::unknown(sent, why));
@@ -307,7 +355,7 @@ pub(crate) fn message_rate(examiner: &Examiner) -> Ruled {
     // A slow application is given the time that an answer may take before it is said to hold something back.
     visit.wait(examiner.timeout, |seen| seen.answers() >= all);
     let mut answers = Answers { came: visit.seen.answers() - before, expected: all - before };
-    let beside = Beside::of(&visit.seen, visit.seen.bytes - bytes);
+    let beside = Beside::of(&visit.seen, visit.seen.bytes - bytes, bytes_of_one);
     let few = (answers.are_few() && !visit.seen.is_over()).then(|| beside.judge(answers));
     let unclear = match few {
         Some(Few::Unclear(why)) => {
@@ -385,9 +433,34 @@ pub(crate) fn compression_bomb(examiner: &Examiner) -> Ruled {
     let packed = bomb::deflated(&examiner.message.padded(INFLATED));
     let sent = format!("{} that inflate to {}", bytes(packed.len() as u64), bytes(INFLATED as u64));
     let (content, answers) = examiner.content();
-    visit.send(&masked(TEXT | RSV1, &packed));
+    // In two fragments: a limit of what is inflated is passed by the first.
+    let (most, rest) = packed.split_at(packed.len() - 16);
+    let is_whole = send_most(examiner, &mut visit, &masked((TEXT | RSV1) & 0x7f, most));
+    visit.send(&masked(0x80, rest));
     visit.ping_behind(AFTER, LONG, answers);
-    Ok(ruling(examiner.judge(&visit, AFTER, &content), Severity::High, &sent))
+    let judged = examiner.judge(&visit, AFTER, &content);
+    let judged = match (judged, &visit.seen.close) {
+        (judged, Some(_)) => unless_read_whole(judged, &visit.seen, is_whole),
+        // Some libraries inflate at the end, and end the connection without a word; an application may as well.
+        (Bait::Refused(how), None) if is_whole && refuses_padded(examiner, &ask, answers)? => Bait::Unclear(format!(
+            "{how}, and so ends a connection that sends the same padded to {}: give a message with --message that may be padded, \
+             such as JSON",
+            bytes(PADDED as u64)
+        )),
+        (judged, _) => judged,
+    };
+    Ok(ruling(judged, Severity::High, &sent))
+}
+
+/// What any application has room for.
+const PADDED: usize = 2048;
+
+/// Whether the ordinary message is refused where it is only a little longer.
+fn refuses_padded(examiner: &Examiner, ask: &Ask, answers: u64) -> Result<bool, Ruling> {
+    let mut visit = examiner.visit_as(ask)?;
+    visit.send(&masked(TEXT | RSV1, &bomb::deflated(&examiner.message.padded(PADDED))));
+    visit.ping_behind(AFTER, examiner.timeout, answers);
+    Ok(visit.seen.is_thrown_out())
 }
 
 /// Judges how many of a burst of handshakes were let in.
