@@ -112,7 +112,7 @@ impl Access {
     /// The same places with values that no server may accept: a made-up one, and for a JSON Web Token one without a signature and
     /// one with a changed signature.
     pub(crate) fn wrong(&self) -> Vec<(&'static str, Self)> {
-        let with = |change: fn(&str) -> Option<String>| {
+        let with = |change: Change| {
             let changed = self.0.iter().map(|(place, value)| Some((place.clone(), change(value)?)));
             changed.collect::<Option<Vec<_>>>().map(Self)
         };
@@ -129,7 +129,7 @@ impl Access {
         if self.0.len() < 2 {
             return Vec::new();
         }
-        let ways: [(&str, fn(&str) -> Option<String>); 3] = [
+        let ways: [(&str, Change); 3] = [
             ("one of the credentials made up", |value| Some(keep_scheme(value, WRONG))),
             ("one of the credentials, a token, with alg none and no signature", unsigned),
             ("one of the credentials, a token, with another signature", changed),
@@ -192,6 +192,9 @@ impl Access {
         parts.join("&")
     }
 }
+
+/// Another value in place of a credential's own, where there is one.
+type Change = fn(&str) -> Option<String>;
 
 /// A token of RFC 9110, as names of headers and cookies are.
 fn is_token(name: &str) -> bool {
