@@ -233,8 +233,7 @@ fn openings_that_are_abandoned_anywhere_leave_nothing_behind() {
     let mut dice = Dice::new(42);
     let mut kept = Vec::new();
     // On a busy machine the application hardly comes to the first of them.
-    let is_enough = |number| number >= 400 && hangs.load(Ordering::Relaxed) > 0;
-    for number in (0..20_000).take_while(|number| !is_enough(*number)) {
+    for number in (0..20_000).take_while(|number| *number < 400 || hangs.load(Ordering::Relaxed) == 0) {
         let head = HEAD.replace("Host", &format!("X-Forwarded-For: 10.0.{}.1\r\nHost", dice.roll(5)));
         let sent = match dice.roll(8) {
             0 => &head[..0],
