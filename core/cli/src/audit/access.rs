@@ -206,26 +206,25 @@ fn keep_scheme(value: &str, token: &str) -> String {
     value.split_once(' ').map_or_else(|| token.to_owned(), |(scheme, _)| format!("{scheme} {token}"))
 }
 
-/// Header, payload and signature of what looks like a JSON Web Token, and the scheme before it.
-fn jwt(value: &str) -> Option<(&str, [&str; 3])> {
-    let (scheme, token) = value.rsplit_once(' ').unwrap_or(("", value));
-    let parts: Vec<_> = token.split('.').collect();
-    let parts: [&str; 3] = parts.try_into().ok()?;
-    (parts[0].starts_with("ey") && parts[1].starts_with("ey") && parts[2].len() > 8).then_some((scheme, parts))
-}
-
-fn with_scheme(scheme: &str, token: &str) -> String {
-    if scheme.is_empty() { token.to_owned() } else { format!("{scheme} {token}") }
+/// What looks like a JSON Web Token, its header, payload and signature, and what stands before and behind it: a scheme, quotes, a
+/// cookie's own encoding.
+fn jwt(value: &str) -> Option<(&str, [&str; 3], &str)> {
+    let is_of_token = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    value.match_indices("ey").find_map(|(at, _)| {
+        let end = value[at..].find(|letter| !is_of_token(letter)).map_or(value.len(), |len| at + len);
+        let parts: [&str; 3] = value[at..end].split('.').collect::<Vec<_>>().try_into().ok()?;
+        (parts[1].starts_with("ey") && parts[2].len() > 8).then_some((&value[..at], parts, &value[end..]))
+    })
 }
 
 fn unsigned(value: &str) -> Option<String> {
-    jwt(value).map(|(scheme, [_, payload, _])| with_scheme(scheme, &format!("{ALG_NONE}.{payload}.")))
+    jwt(value).map(|(before, [_, payload, _], behind)| format!("{before}{ALG_NONE}.{payload}.{behind}"))
 }
 
 fn changed(value: &str) -> Option<String> {
-    let (scheme, [header, payload, signature]) = jwt(value)?;
+    let (before, [header, payload, signature], behind) = jwt(value)?;
     let first = if signature.starts_with('A') { 'B' } else { 'A' };
-    Some(with_scheme(scheme, &format!("{header}.{payload}.{first}{}", signature.get(1..)?)))
+    Some(format!("{before}{header}.{payload}.{first}{}{behind}", signature.get(1..)?))
 }
 
 /// `NAME=VALUE`, as cookies and parameters are given.
@@ -295,6 +294,17 @@ mod tests {
         assert_eq!(lines[1], format!("Authorization: Bearer {ALG_NONE}.eyJzdWIiOiJhIn0.\r\n"));
         assert_eq!(lines[2], "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.A123456789\r\n");
         assert_eq!(access(&[("bearer", "opaque")]).wrong().len(), 1);
+    }
+
+    #[test]
+    fn a_token_is_found_in_what_a_cookie_makes_of_it() {
+        for (before, behind) in [("Bearer%20", ""), ("\"", "\""), ("%7B%22token%22%3A%22", "%22%7D"), ("Bearer ", "")] {
+            let wrong = access(&[("cookie:auth", &format!("{before}eyJh.eyJz.0123456789{behind}"))]).wrong();
+            let lines: Vec<_> = wrong.iter().skip(1).map(|(_, access)| access.lines(&[])).collect();
+            assert_eq!(lines[0], format!("Cookie: auth={before}{ALG_NONE}.eyJz.{behind}\r\n"));
+            assert_eq!(lines[1], format!("Cookie: auth={before}eyJh.eyJz.A123456789{behind}\r\n"));
+        }
+        assert_eq!((jwt("ey.ey.short"), jwt("ey.no.0123456789"), jwt("héy")), (None, None, None));
     }
 
     #[test]

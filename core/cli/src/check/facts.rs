@@ -65,7 +65,7 @@ fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
     if let Some(key) = stated.pointer("/tls/key").and_then(path_of) {
         files.push(("tls.key".to_owned(), key, true));
     }
-    for scope in Scope::all(stated.as_object().unwrap_or(&Map::new())) {
+    for scope in Scope::served(stated.as_object().unwrap_or(&Map::new())) {
         for name in ["key", "keys"].into_iter().filter(|_| scope.states("auth")) {
             let auth = scope.value("auth");
             let keys = auth.pointer(&format!("/jwt/{name}")).map(paths_in).unwrap_or_default();

@@ -10,46 +10,58 @@ pub(crate) struct Scope<'p> {
     pub(crate) route: Option<&'p str>,
     stated: &'p Map<String, Value>,
     top: Option<&'p Map<String, Value>>,
+    /// No path uses the top itself: what it states and this route does not is spoken of here.
+    is_all_there_is: bool,
 }
 
 impl<'p> Scope<'p> {
+    /// The top of a policy.
+    pub(crate) fn top(stated: &'p Map<String, Value>) -> Scope<'p> {
+        Scope { route: None, stated, top: None, is_all_there_is: false }
+    }
+
     /// The top, then the routes.
     pub(crate) fn all(stated: &'p Map<String, Value>) -> Vec<Scope<'p>> {
         let routes = stated.get("routes").and_then(Value::as_object).into_iter().flatten();
         let route = |(path, options): (&'p String, &'p Value)| {
-            Some(Scope { route: Some(path), stated: options.as_object()?, top: Some(stated) })
+            let route = Scope { route: Some(path), top: Some(stated), ..Self::top(options.as_object()?) };
+            Some(route)
         };
-        let top = Scope { route: None, stated, top: None };
-        std::iter::once(top).chain(routes.filter_map(route)).collect()
+        std::iter::once(Self::top(stated)).chain(routes.filter_map(route)).collect()
+    }
+
+    /// Those of them that some path is served by: without the top where all paths are those of routes.
+    pub(crate) fn served(stated: &'p Map<String, Value>) -> Vec<Scope<'p>> {
+        let mut all = Self::all(stated);
+        let is_route = |path: &Value| all.iter().any(|scope| scope.route.is_some() && scope.route == path.as_str());
+        let paths = stated.get("paths").and_then(Value::as_array);
+        if all.len() > 1 && paths.into_iter().flatten().all(is_route) {
+            all.remove(0);
+            for route in &mut all {
+                route.is_all_there_is = true;
+            }
+        }
+        all
     }
 
     /// The top, of a route.
     pub(crate) fn above(&self) -> Option<Scope<'p>> {
-        Some(Scope { route: None, stated: self.top?, top: None })
+        self.top.map(Self::top)
     }
 
-    /// Whether the option is stated here.
-    pub(crate) fn states(&self, name: &str) -> bool {
+    /// Whether the route itself, or the top itself, states the option.
+    pub(crate) fn states_here(&self, name: &str) -> bool {
         self.stated.contains_key(name)
+    }
+
+    /// Whether the option is stated here, or nowhere else but above.
+    pub(crate) fn states(&self, name: &str) -> bool {
+        self.stated.contains_key(name) || (self.is_all_there_is && self.top.is_some_and(|top| top.contains_key(name)))
     }
 
     /// Whether this is the place to speak of the option: where it is stated, and of a default at the top alone.
     pub(crate) fn speaks_of(&self, name: &str) -> bool {
-        if self.route.is_some() { self.states(name) } else { self.is_of_some_path(name) }
-    }
-
-    /// Whether the top's value, stated or not, counts on some path: with routes and no `paths`, only where a route leaves it alone.
-    fn is_of_some_path(&self, name: &str) -> bool {
-        let routes = self.stated.get("routes").and_then(Value::as_object).filter(|routes| !routes.is_empty());
-        // What a route says takes the place of what says the contrary.
-        let contrary = match name {
-            "dangerously_allow_any_origin" => "origins",
-            "origins" => "dangerously_allow_any_origin",
-            other => other,
-        };
-        let states = |route: &Value| route.get(name).is_some() || route.get(contrary).is_some();
-        let all_state = |routes: &Map<String, Value>| routes.values().all(states);
-        self.stated.contains_key("paths") || !routes.is_some_and(all_state)
+        self.route.is_none() || self.states(name) || self.is_all_there_is
     }
 
     /// The option as it counts here.
@@ -80,8 +92,10 @@ impl<'p> Scope<'p> {
         Some(list.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    /// The path of the option, as errors write it.
+    /// The path of the option, as errors write it: where it is stated.
     pub(crate) fn path(&self, name: &str) -> String {
-        self.route.map_or_else(|| name.to_owned(), |route| format!("routes.{route}.{name}"))
+        let option = name.split(['.', '[']).next().unwrap_or(name);
+        let route = self.route.filter(|_| !self.is_all_there_is || self.stated.contains_key(option));
+        route.map_or_else(|| name.to_owned(), |route| format!("routes.{route}.{name}"))
     }
 }

@@ -12,7 +12,7 @@ use Severity::{High, Low, Medium};
 
 /// Everything that is weak, what matters most first.
 pub(crate) fn of(stated: &Map<String, Value>, facts: &Facts) -> Vec<Finding> {
-    let scopes = Scope::all(stated);
+    let scopes = Scope::served(stated);
     let mut found = Vec::new();
     for scope in &scopes {
         origins(scope, &mut found);
@@ -24,15 +24,16 @@ pub(crate) fn of(stated: &Map<String, Value>, facts: &Facts) -> Vec<Finding> {
         times(scope, &mut found);
         contract(scope, &mut found);
     }
-    if let Some(top) = scopes.first() {
-        machine::findings(top, facts, &mut found);
-    }
+    machine::findings(&Scope::top(stated), facts, &mut found);
     if let Some(certificate) = &facts.certificate {
         for scope in &scopes {
             machine::names(scope, certificate, &mut found);
         }
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    // What several routes have from the top is said once.
+    let mut said = std::collections::HashSet::new();
+    found.retain(|finding| said.insert((finding.id, finding.option.clone())));
     found
 }
 
@@ -55,7 +56,8 @@ fn speaks_of_worse(scope: &Scope<'_>, name: &str, is_worse: impl Fn(&Scope<'_>) 
 fn origins(scope: &Scope<'_>, found: &mut Vec<Finding>) {
     let acts_as_visitor = |scope: &Scope<'_>| has_ambient_credential(scope) || is_open(scope);
     // A route that lists origins has put that in its place.
-    let lists = scope.route.is_some() && scope.states("origins") && !scope.states("dangerously_allow_any_origin");
+    let lists =
+        scope.route.is_some() && scope.states_here("origins") && !scope.states_here("dangerously_allow_any_origin");
     if speaks_of_worse(scope, "dangerously_allow_any_origin", acts_as_visitor)
         && scope.flag("dangerously_allow_any_origin")
         && !lists

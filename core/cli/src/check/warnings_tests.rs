@@ -62,13 +62,29 @@ fn a_top_that_no_path_uses_is_not_judged() {
     assert!(!about_top(&json!({})));
     assert!(about_top(&json!({"paths": ["/"]})) && about_top(&json!({"routes": {"/a": own, "/b": {}}})));
     assert!(about_top(&json!({"routes": {}})));
+    assert!(!about_top(&json!({"paths": ["/a"]})));
+    // What routes have from it is judged by what they state beside it, and said once.
+    let policy = with(&json!({"auth": "none", "dangerously_allow_any_origin": true, "max_connections": 100,
+                              "routes": {"/a": own, "/b": own}}));
+    let found = warned(&policy, &Facts::default());
+    let said = [
+        ("any_origin", Medium, "dangerously_allow_any_origin"),
+        ("address_takes_all", Medium, "max_connections_per_ip"),
+    ];
+    for (id, severity, option) in said {
+        let found: Vec<_> = found.iter().filter(|(_, other, _)| *other == id).collect();
+        assert_eq!(found, [&(severity, id, option.to_owned())]);
+    }
+    let own = json!({"auth": own["auth"], "max_connections_per_ip": 100});
+    let policy = with(&json!({"auth": "none", "max_connections": 1000, "routes": {"/a": own}}));
+    assert!(warned(&policy, &Facts::default()).iter().all(|(_, id, _)| *id != "address_takes_all"));
 }
 
 /// What is harmless at the top may not be on a route that states something else beside it.
 #[test]
 fn a_route_makes_worse_what_it_inherits() {
     let on_route = |more: &Value| {
-        let mut policy = json!({"routes": {"/a": {"auth": "none"}}});
+        let mut policy = json!({"paths": ["/"], "routes": {"/a": {"auth": "none"}}});
         policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let found = warned(&with(&policy), &Facts::default());
         found.into_iter().filter(|(_, _, option)| option.starts_with("routes./a.")).collect::<Vec<_>>()
