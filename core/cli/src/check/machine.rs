@@ -198,7 +198,9 @@ fn files(facts: &Facts, found: &mut Vec<Finding>) {
             _ => "is written by others",
         };
         let what = format!("{} {who} on this machine", file.path);
-        let (severity, mode) = if file.is_secret { (High, "600") } else { (Medium, "o-w") };
+        // Who writes a key makes every user's tokens.
+        let severity = if file.is_secret || file.option != "options" { High } else { Medium };
+        let mode = if file.is_secret { "600" } else { "o-w" };
         warn(found, severity, "open_file", file.option.clone(), what, format!("chmod {mode} {}", file.path));
     }
 }

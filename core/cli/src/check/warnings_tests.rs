@@ -290,8 +290,14 @@ fn files_that_others_reach_are_told() {
         is_writable: false,
         is_secret: true,
     };
-    let facts = Facts { open_files: vec![file], ..Facts::default() };
-    assert_eq!(warned(&good(), &facts), [(High, "open_file", "tls.key".to_owned())]);
+    let told = |file: OpenFile| warned(&good(), &Facts { open_files: vec![file], ..Facts::default() });
+    assert_eq!(told(file.clone()), [(High, "open_file", "tls.key".to_owned())]);
+    // A public key, and a policy of digests: whoever writes the first makes tokens.
+    let written = OpenFile { is_readable: false, is_writable: true, is_secret: false, ..file };
+    let key = OpenFile { option: "auth.jwt.key".into(), ..written.clone() };
+    assert_eq!(told(key), [(High, "open_file", "auth.jwt.key".to_owned())]);
+    let policy = OpenFile { option: "options".into(), ..written };
+    assert_eq!(told(policy), [(Medium, "open_file", "options".to_owned())]);
 }
 
 /// The facts of a certificate for app.example, from 2030-01-01 until 2030-12-31, on a day.
