@@ -46,6 +46,20 @@ fn configurations_are_those_of_the_policy() {
     }
 }
 
+/// nginx drops headers with such letters.
+#[test]
+fn nginx_lets_the_headers_of_credentials_pass() {
+    let told = |source: &str| {
+        let policy = json!({"origins": ["https://app.example"], "hosts": ["app.example"], "trusted_proxies": ["127.0.0.1"],
+            "auth": {"tokens": [{"token": "0123456789abcdefQQ", "user": "a"}]}, "token_sources": [source], "events": {}});
+        let ran = run_with(&["doctor", "-", "--for", "nginx", "--plain"], policy.to_string().as_bytes());
+        (ran.out.contains("underscores_in_headers on;"), ran.out.contains("ignore_invalid_headers off;"))
+    };
+    assert_eq!(told("header:x-auth-token"), (false, false));
+    assert_eq!(told("header:x_auth_token"), (true, false));
+    assert_eq!(told("header:api.key"), (false, true));
+}
+
 #[test]
 fn what_cannot_be_written_is_said() {
     let good = include_bytes!("golden/good.json");

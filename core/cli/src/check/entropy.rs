@@ -46,7 +46,13 @@ fn is_example(secret: &str) -> bool {
         "changethis",
         "replaceme",
         "inproduction",
-        // FastAPI's tutorial.
+        "donotuse",
+        "ssw0rd",
+        "todotodo",
+        "hunter2",
+        // Tutorials of Spring, Flask and FastAPI.
+        "404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970",
+        "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     ];
     let short = ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "super", "very"];
@@ -118,6 +124,8 @@ mod tests {
             ("qwertyuiopasdfghjkl", "words"),
             ("a-string-secret-at-least-256-bits-long", "words"),
             ("your-256-bit-secret", "words"),
+            ("DO NOT USE THIS VALUE. INSTEAD, CREATE A COMPLEX SECRET", "words"),
+            ("404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970", "words"),
             ("please-change-this-key-in-production-ok", "words"),
             ("1234567890123456789x", "follows"),
             ("xxyyxyxyyxxyxyxyxxyyx", "follows"),

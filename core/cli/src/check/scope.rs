@@ -49,11 +49,6 @@ impl<'p> Scope<'p> {
         self.top.map(Self::top)
     }
 
-    /// Whether the route itself, or the top itself, states the option.
-    pub(crate) fn states_here(&self, name: &str) -> bool {
-        self.stated.contains_key(name)
-    }
-
     /// Whether the option is stated here, or nowhere else but above.
     pub(crate) fn states(&self, name: &str) -> bool {
         self.stated.contains_key(name) || (self.is_all_there_is && self.top.is_some_and(|top| top.contains_key(name)))
@@ -66,7 +61,14 @@ impl<'p> Scope<'p> {
 
     /// The option as it counts here.
     pub(crate) fn value(&self, name: &str) -> Value {
-        let stated = self.stated.get(name).or_else(|| self.top?.get(name));
+        // What a route says takes the place of what says the contrary.
+        let contrary = match name {
+            "dangerously_allow_any_origin" => self.stated.get("origins"),
+            "origins" => self.stated.get("dangerously_allow_any_origin"),
+            _ => None,
+        };
+        let above = self.top.filter(|_| contrary.is_none());
+        let stated = self.stated.get(name).or_else(|| above?.get(name));
         let default = || {
             let option = Options::table().find(name);
             option.and_then(|option| serde_json::from_str(&option.default_json()).ok()).unwrap_or(Value::Null)

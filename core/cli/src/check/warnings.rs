@@ -55,12 +55,8 @@ fn speaks_of_worse(scope: &Scope<'_>, name: &str, is_worse: impl Fn(&Scope<'_>) 
 
 fn origins(scope: &Scope<'_>, found: &mut Vec<Finding>) {
     let acts_as_visitor = |scope: &Scope<'_>| has_ambient_credential(scope) || is_open(scope);
-    // A route that lists origins has put that in its place.
-    let lists =
-        scope.route.is_some() && scope.states_here("origins") && !scope.states_here("dangerously_allow_any_origin");
     if speaks_of_worse(scope, "dangerously_allow_any_origin", acts_as_visitor)
         && scope.flag("dangerously_allow_any_origin")
-        && !lists
     {
         let severity = if acts_as_visitor(scope) { High } else { Medium };
         warn(

@@ -75,6 +75,11 @@ fn a_top_that_no_path_uses_is_not_judged() {
         let found: Vec<_> = found.iter().filter(|(_, other, _)| *other == id).collect();
         assert_eq!(found, [&(severity, id, option.to_owned())]);
     }
+    let any = json!({"auth": own["auth"], "dangerously_allow_any_origin": true});
+    let policy = with(&json!({"auth": "none", "origins": ["null"], "routes": {"/a": any}}));
+    assert!(
+        warned(&policy, &Facts::default()).iter().all(|(severity, id, _)| (*severity, *id) != (High, "null_origin"))
+    );
     let own = json!({"auth": own["auth"], "max_connections_per_ip": 100});
     let policy = with(&json!({"auth": "none", "max_connections": 1000, "routes": {"/a": own}}));
     assert!(warned(&policy, &Facts::default()).iter().all(|(_, id, _)| *id != "address_takes_all"));

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::Map;
 use wsguard::binding::Policy;
+use wsguard_proto::auth::TokenSource;
 
+use super::credential;
 use crate::check::Scope;
 use crate::outcome::Failure;
 use crate::policy::{Read, by_path};
@@ -48,6 +50,8 @@ pub(super) struct Plan {
     pub(super) head_bytes: usize,
     /// How long a handshake may take, in seconds.
     pub(super) handshake_s: u64,
+    /// The headers that credentials are taken from by their own names.
+    pub(super) token_headers: Vec<String>,
     pub(super) proxy_protocol: bool,
     /// The server does TLS itself.
     pub(super) upstream_tls: bool,
@@ -55,6 +59,12 @@ pub(super) struct Plan {
     pub(super) wanted: Vec<String>,
     /// What is worth knowing.
     pub(super) notes: Vec<String>,
+}
+
+fn token_headers(policies: &[&Policy]) -> Vec<String> {
+    let sources = policies.iter().flat_map(|policy| credential::places(policy));
+    let name = |source| if let TokenSource::Header(name) = source { Some(name) } else { None };
+    sources.filter_map(name).collect()
 }
 
 /// The longest regular expression, in bytes.
@@ -80,6 +90,7 @@ impl Plan {
             silence_s: 60,
             head_bytes: policies.iter().map(|policy| policy.max_head_bytes).max().unwrap_or(16_384),
             handshake_s: policies.iter().map(|policy| policy.handshake_timeout_ms.div_ceil(1000)).max().unwrap_or(5),
+            token_headers: token_headers(&policies),
             proxy_protocol: top.proxy_protocol,
             upstream_tls: top.tls.is_some(),
             wanted: Vec::new(),

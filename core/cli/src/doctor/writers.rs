@@ -81,6 +81,23 @@ fn nginx_names(plan: &Plan) -> (String, String) {
     (tables, names)
 }
 
+/// nginx drops headers with other letters than those of `X-Auth-Token`, unless it is told not to.
+fn nginx_odd_headers(plan: &Plan) -> String {
+    let names = || plan.token_headers.iter();
+    let is_usual = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let mut lines = String::new();
+    if names().any(|name| name.contains('_')) {
+        lines.push_str("    underscores_in_headers on;\n");
+    }
+    if names().any(|name| name.contains(|letter| letter != '_' && !is_usual(letter))) {
+        lines.push_str("    ignore_invalid_headers off;\n");
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    format!("    # For token_sources. The first server of nginx on this port has to say it as well.\n{lines}")
+}
+
 fn nginx(plan: &Plan) -> String {
     let (ssl, certificate) = nginx_tls(plan);
     let (upstream, (tables, names)) = (upstream_name(plan), nginx_names(plan));
@@ -112,7 +129,7 @@ upstream {upstream} {{
 {certificate}    # The policy's max_head_bytes, and handshake_timeout_ms.
     large_client_header_buffers 4 {head_bytes};
     client_header_timeout {handshake}s;
-    proxy_http_version 1.1;
+{odd_headers}    proxy_http_version 1.1;
 {versions}    proxy_buffering off;
     # What the client asked for: `Origin` passes by itself.
     proxy_set_header Host $http_host;
@@ -134,6 +151,7 @@ upstream {upstream} {{
         bind = plan.front.bind,
         head_bytes = plan.head_bytes,
         handshake = plan.handshake_s,
+        odd_headers = nginx_odd_headers(plan),
         silence = plan.silence_s,
     )
 }
