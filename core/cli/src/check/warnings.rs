@@ -247,13 +247,14 @@ fn contract(scope: &Scope<'_>, found: &mut Vec<Finding>) {
     }
     let events = scope.value("events");
     let events = events.as_object();
-    if scope.route.is_none() && events.is_none_or(Map::is_empty) && !routes_state(scope, "events") {
+    let is_here = scope.speaks_of("events") && (scope.route.is_some() || !routes_state(scope, "events"));
+    if is_here && events.is_none_or(Map::is_empty) {
         let what = "no event is stated: every message of a client closes its connection";
         warn(
             found,
             Low,
             "no_events",
-            "events".to_owned(),
+            scope.path("events"),
             what,
             "state the events that clients send, each with a schema",
         );

@@ -85,6 +85,84 @@ fn a_top_that_no_path_uses_is_not_judged() {
     assert!(warned(&policy, &Facts::default()).iter().all(|(_, id, _)| *id != "address_takes_all"));
 }
 
+/// Each path by itself, as a policy of its own, has what the whole policy is warned of: nothing is missed, and nothing invented by
+/// what no path has together.
+#[test]
+fn a_policy_is_as_weak_as_the_weakest_of_its_paths() {
+    let own = json!({"tokens": [{"sha256": GOOD_TOKEN_DIGEST, "user": "alice"}]});
+    let values = [
+        ("auth", vec![own, json!("none"), json!("callback")]),
+        ("origins", vec![json!(["https://app.example"]), json!(["null"]), json!(["http://app.example"])]),
+        ("dangerously_allow_any_origin", vec![json!(true), json!(false)]),
+        ("missing_origin", vec![json!("allow"), json!("deny")]),
+        ("hosts", vec![json!(["app.example"]), json!(null)]),
+        ("token_sources", vec![json!(["bearer"]), json!(["cookie:s"]), json!(["query:t"])]),
+        ("rate_limit", vec![json!(null), json!({"per_second": 5, "burst": 5})]),
+        ("max_message_bytes", vec![json!(1000), json!(20_000_000)]),
+        ("max_connections_per_ip", vec![json!(3), json!(5000)]),
+        ("handshake_timeout_ms", vec![json!(1000), json!(70_000)]),
+        ("idle_timeout_ms", vec![json!(0), json!(45_000)]),
+        ("on_violation", vec![json!("report"), json!("enforce")]),
+        ("protocol", vec![json!("raw")]),
+    ];
+    let mut seed = 7_u64;
+    let mut roll = |sides: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % sides
+    };
+    for _ in 0..5000 {
+        let mut draw = |often: usize| {
+            let mut drawn = Map::new();
+            for (name, values) in &values {
+                if roll(often) == 0 {
+                    drawn.insert((*name).to_owned(), values[roll(values.len())].clone());
+                }
+            }
+            drawn
+        };
+        let mut top = draw(2);
+        top.insert("max_connections".to_owned(), json!(1000));
+        let routes: Map<_, _> =
+            ["/a", "/b"].into_iter().map(|path| (path.to_owned(), Value::Object(draw(3)))).collect();
+        let mut paths: Vec<_> = routes.values().map(|route| over(&top, route.as_object().unwrap())).collect();
+        let mut policy = top.clone();
+        policy.insert("routes".to_owned(), routes.into());
+        match roll(3) {
+            0 => {
+                policy.insert("paths".to_owned(), json!(["/"]));
+                paths.push(top);
+            }
+            1 => _ = policy.insert("paths".to_owned(), json!(["/a"])),
+            _ => {}
+        }
+        let weakest = |policies: &[Map<String, Value>]| {
+            let mut all = std::collections::BTreeMap::new();
+            for finding in policies.iter().flat_map(|policy| of(policy, &Facts::default())) {
+                // Where a route states events, the top may have none.
+                if finding.id == "no_events" {
+                    continue;
+                }
+                let worst = all.entry(finding.id).or_insert(finding.severity);
+                *worst = (*worst).max(finding.severity);
+            }
+            all
+        };
+        assert_eq!(weakest(std::slice::from_ref(&policy)), weakest(&paths), "{policy:?}");
+    }
+}
+
+/// The policy of a route, as the core has it.
+fn over(top: &Map<String, Value>, route: &Map<String, Value>) -> Map<String, Value> {
+    let mut whole = top.clone();
+    for (name, contrary) in [("origins", "dangerously_allow_any_origin"), ("dangerously_allow_any_origin", "origins")] {
+        if route.contains_key(name) && !route.contains_key(contrary) {
+            whole.remove(contrary);
+        }
+    }
+    whole.extend(route.clone());
+    whole
+}
+
 /// What is harmless at the top may not be on a route that states something else beside it.
 #[test]
 fn a_route_makes_worse_what_it_inherits() {
