@@ -66,9 +66,27 @@ pub(crate) fn holds_secrets(stated: &Value) -> bool {
         let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
         login.and_then(|login| login.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
     };
+    let routes = given.get("routes").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    let jwts = std::iter::once(stated).chain(routes).filter_map(|some| some.pointer("/auth/jwt"));
+    let mut keys = jwts.flat_map(|jwt| ["key", "keys"].into_iter().filter_map(move |name| jwt.get(name)));
     has_secret(&Value::Object(members(given, Options::table())))
+        || keys.any(is_secret_key)
         || text("/tls/key").is_some_and(|key| key.contains("-----BEGIN"))
         || text("/cluster/url").is_some_and(is_password)
+}
+
+/// Whether a key, or one of several, verifies and makes tokens alike: one of HMAC.
+fn is_secret_key(key: &Value) -> bool {
+    match key {
+        Value::String(text) => {
+            !text.contains("-----BEGIN") && !(text.len() <= 512 && std::path::Path::new(text).is_file())
+        }
+        Value::Array(keys) => keys.iter().any(is_secret_key),
+        Value::Object(jwk) if jwk.contains_key("kty") => jwk["kty"] == "oct",
+        Value::Object(entry) if entry.contains_key("key") => is_secret_key(&entry["key"]),
+        Value::Object(keys) => keys.values().any(is_secret_key),
+        _ => false,
+    }
 }
 
 fn has_secret(shown: &Value) -> bool {
@@ -123,6 +141,20 @@ mod tests {
         }
         assert!(holds_secrets(&policy) && !holds_secrets(&json!({"auth": "none"})));
         assert!(holds_secrets(&json!({"tls": {"cert": "a.pem", "key": "-----BEGIN PRIVATE KEY-----"}})));
+        let public = json!({"kty": "RSA", "n": "x", "e": "AQAB", "kid": "a"});
+        let secret = json!({"kty": "oct", "k": "x"});
+        for (jwt, is_secret) in [
+            (json!({"keys": {"a": "0123456789abcdef"}}), true),
+            (json!({"keys": [{"kid": "a", "key": "0123456789abcdef"}]}), true),
+            (json!({"keys": {"keys": [public, secret]}}), true),
+            (json!({"key": secret}), true),
+            (json!({"keys": {"keys": [public]}}), false),
+            (json!({"key": "-----BEGIN PUBLIC KEY-----"}), false),
+            (json!({"jwks_url": "https://issuer.example/keys"}), false),
+        ] {
+            assert_eq!(holds_secrets(&json!({"auth": {"jwt": jwt}})), is_secret, "{jwt}");
+            assert_eq!(holds_secrets(&json!({"routes": {"/a": {"auth": {"jwt": jwt}}}})), is_secret, "{jwt}");
+        }
         let cluster = |url: &str| holds_secrets(&json!({"cluster": {"url": url}}));
         assert!(cluster("rediss://user:pass@redis.example:6379") && cluster("redis://:p@a,b"));
         assert!(!cluster("rediss://user@redis.example:6379/1?a=b:c") && !cluster("unix:/run/redis.sock"));
