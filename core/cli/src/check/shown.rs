@@ -79,7 +79,8 @@ pub(crate) fn holds_secrets(stated: &Value) -> bool {
 fn is_secret_key(key: &Value) -> bool {
     match key {
         Value::String(text) => {
-            !text.contains("-----BEGIN") && !(text.len() <= 512 && std::path::Path::new(text).is_file())
+            let is_path = text.len() <= 512 && std::path::Path::new(text).is_file();
+            !is_path && !text.contains("-----BEGIN")
         }
         Value::Array(keys) => keys.iter().any(is_secret_key),
         Value::Object(jwk) if jwk.contains_key("kty") => jwk["kty"] == "oct",
