@@ -68,11 +68,11 @@ impl Topic {
                 "`auth: {\"tokens\": […]}` or `{\"jwt\": {…}}`, with `token_sources` other than `query:NAME`",
             ],
             Self::Head => [
-                "`http.createServer({ maxHeaderSize: 16384 })`, `server.maxHeadersCount = 100`; refuse `content-length` and `transfer-encoding` in the `upgrade` event",
+                "`http.createServer({ maxHeaderSize: 16384 })`; in the `upgrade` event refuse more than 100 headers (`server.maxHeadersCount` drops what is more, and refuses nobody), `content-length` and `transfer-encoding`",
                 "`UWS_HTTP_MAX_HEADERS_SIZE`; refuse a body in the `upgrade` handler",
                 "update; the environment variables `WEBSOCKETS_MAX_LINE_LENGTH` and `WEBSOCKETS_MAX_NUM_HEADERS`",
                 "`--http h11 --h11-max-incomplete-event-size 16384`, or a proxy in front",
-                "`http.createServer({ maxHeaderSize: 16384 })`, `server.maxHeadersCount = 100`",
+                "`http.createServer({ maxHeaderSize: 16384 })`; in `allowRequest` refuse more than 100 headers (`server.maxHeadersCount` drops what is more, and refuses nobody)",
                 "nothing to state: at most 100 headers, `max_head_bytes: 16384`, ambiguous heads are 400",
             ],
             Self::Framing => FRAMING,
