@@ -50,12 +50,25 @@ fn is_example(secret: &str) -> bool {
         "ssw0rd",
         "todotodo",
         "hunter2",
-        // Tutorials of Spring, Flask and FastAPI.
+        "yourtoken",
+        "ultrasecure",
+        "goeshere",
+        "processenv",
+        // Tutorials of Spring, Flask, FastAPI and Express, which thousands have copied.
+        "9a4f2c8d3b7a1e6f45c8a0b3f267d8b1d4e6f3c8a9d2b5f8e3a9c8b5f6v8a3d9",
+        "5367566b59703373367639792f423f4528482b4d6251655468576d5a71347437",
+        "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b",
+        "inivdmhlpua223sqsfhqgbmrdrj1pvkh",
         "404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970",
         "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     ];
     let short = ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "super", "very"];
+    // What was to be filled in.
+    let ends = |begin: &str, end: &str| secret.starts_with(begin) && secret.ends_with(end);
+    if ends("${", "}") || ends("{{", "}}") || ends("<", ">") {
+        return true;
+    }
     if plain.is_empty() || long.iter().any(|word| plain.contains(word)) {
         return true;
     }
@@ -124,6 +137,10 @@ mod tests {
             ("qwertyuiopasdfghjkl", "words"),
             ("a-string-secret-at-least-256-bits-long", "words"),
             ("your-256-bit-secret", "words"),
+            ("<the token of alice here>", "words"),
+            ("${ALICE_WEBSOCKET_PASS}", "words"),
+            ("my-32-character-ultra-secure-and-ultra-long", "words"),
+            ("iNivDmHLpUA223sqsfhqGbMRdRj1PVkH", "words"),
             ("DO NOT USE THIS VALUE. INSTEAD, CREATE A COMPLEX SECRET", "words"),
             ("404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970", "words"),
             ("please-change-this-key-in-production-ok", "words"),
