@@ -13,7 +13,7 @@ pub(crate) fn weakness(secret: &str) -> Option<&'static str> {
     if bytes.len() < 16 {
         return Some("is shorter than 16 bytes, and can be guessed");
     }
-    if is_example(secret) {
+    if is_example(secret) && !has_drawn_part(secret) {
         return Some("is made of words that examples and lists of passwords have");
     }
     if repeats(bytes) {
@@ -54,6 +54,10 @@ fn is_example(secret: &str) -> bool {
         "ultrasecure",
         "goeshere",
         "processenv",
+        "osenviron",
+        "randomtoken",
+        "inserttoken",
+        "generateatoken",
         // Tutorials of Spring, Flask, FastAPI and Express, which thousands have copied.
         "9a4f2c8d3b7a1e6f45c8a0b3f267d8b1d4e6f3c8a9d2b5f8e3a9c8b5f6v8a3d9",
         "5367566b59703373367639792f423f4528482b4d6251655468576d5a71347437",
@@ -64,16 +68,31 @@ fn is_example(secret: &str) -> bool {
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     ];
     let short = ["secret", "token", "test", "key", "admin", "demo", "dev", "jwt", "hmac", "my", "the", "super", "very"];
-    // What was to be filled in.
-    let ends = |begin: &str, end: &str| secret.starts_with(begin) && secret.ends_with(end);
-    if ends("${", "}") || ends("{{", "}}") || ends("<", ">") {
-        return true;
-    }
-    if plain.is_empty() || long.iter().any(|word| plain.contains(word)) {
+    if plain.is_empty() || is_to_be_filled_in(secret) || long.iter().any(|word| plain.contains(word)) {
         return true;
     }
     let rest = short.iter().fold(plain.clone(), |rest, word| rest.replace(word, ""));
     rest.len() * 2 <= plain.len()
+}
+
+/// Whether it names what should stand there: a variable, or a place for it.
+fn is_to_be_filled_in(secret: &str) -> bool {
+    let ends = |begin: &str, end: &str| secret.starts_with(begin) && secret.ends_with(end);
+    let is_name =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let variable = secret.strip_prefix('$').or_else(|| secret.strip_prefix("env:"));
+    ends("${", "}") || ends("{{", "}}") || ends("<", ">") || ends("%", "%") || variable.is_some_and(is_name)
+}
+
+/// Whether something stands in it that a machine may have drawn, behind a readable beginning for instance.
+fn has_drawn_part(secret: &str) -> bool {
+    const LEAST: usize = 22;
+    let is_drawn = |part: &str| {
+        let bytes = part.as_bytes();
+        let is_word = !bytes.iter().any(u8::is_ascii_digit) || is_example(part);
+        bytes.len() >= LEAST && !is_word && !repeats(bytes) && !follows_a_sequence(bytes)
+    };
+    secret.split(|letter: char| !letter.is_ascii_alphanumeric()).any(is_drawn)
 }
 
 /// Whether a beginning of at most half its length is all there is to it.
@@ -118,6 +137,8 @@ mod tests {
             "3q2+7wEjRWeJq83v",
             "correct horse battery staple and more",
             "d1f8c0a2-5b7e-4f39-9c64-0e8ab3d27f15",
+            "secretkey:9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad016",
+            "password:kX2z9sLpQ0vTz7WbW3cYhJ4mNdRf8A",
         ] {
             assert_eq!(weakness(good), None, "{good}");
         }
@@ -138,6 +159,9 @@ mod tests {
             ("a-string-secret-at-least-256-bits-long", "words"),
             ("your-256-bit-secret", "words"),
             ("<the token of alice here>", "words"),
+            ("$ALICE_WS_TOKEN_1", "words"),
+            ("%WS_ALICE_PASS_1%", "words"),
+            ("os.environ[\"WS_PASS\"]", "words"),
             ("${ALICE_WEBSOCKET_PASS}", "words"),
             ("my-32-character-ultra-secure-and-ultra-long", "words"),
             ("iNivDmHLpUA223sqsfhqGbMRdRj1PVkH", "words"),
