@@ -56,8 +56,13 @@ def serving(http: Any) -> Serving:
     return Serving(app, **stated(http))
 
 
-async def connected(serving: Serving) -> STREAMS:
-    return await asyncio.open_connection("127.0.0.1", serving.port)
+async def connected(serving: Serving, after: int = 0) -> STREAMS:
+    """A new connection, or one that has had so many requests answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+    for _ in range(after):
+        writer.write(HEAD + b"\r\n")
+        assert b" 200 " in await answer(reader)
+    return reader, writer
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
@@ -99,10 +104,7 @@ def test_a_head_that_does_not_end(run: Run, http: Any, begun: bytes) -> None:
     async def main() -> None:
         async with serving(http) as site:
             for before in (0, 2):
-                reader, writer = await connected(site)
-                for _ in range(before):
-                    writer.write(HEAD + b"\r\n")
-                    assert b" 200 " in await answer(reader)
+                reader, writer = await connected(site, before)
                 start = time.monotonic()
                 writer.write(begun)
                 told = await rest(reader)
@@ -121,10 +123,7 @@ def test_a_head_that_comes_in_drops(run: Run, http: Any) -> None:
     async def main() -> None:
         async with serving(http) as site:
             for before in (0, 1):
-                reader, writer = await connected(site)
-                for _ in range(before):
-                    writer.write(HEAD + b"\r\n")
-                    await answer(reader)
+                reader, writer = await connected(site, before)
                 await drip(writer, [HEAD, *[b"A: b\r\n"] * 20])
                 await end(reader, b"408 ")
                 writer.close()
@@ -161,10 +160,7 @@ def test_a_head_without_end_is_not_kept(run: Run, http: Any) -> None:
     async def main() -> None:
         async with serving(http) as site:
             for before in (0, 1):
-                reader, writer = await connected(site)
-                for _ in range(before):
-                    writer.write(HEAD + b"\r\n")
-                    await answer(reader)
+                reader, writer = await connected(site, before)
                 writer.write(HEAD)
                 sent = 0
                 while not writer.is_closing() and not reader.at_eof() and sent < 20_000:

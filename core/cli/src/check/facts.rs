@@ -62,9 +62,8 @@ fn memory_bytes() -> Option<u64> {
 /// The keys, and the policy itself. Who reads a public key, or a policy without secrets, learns nothing; who writes one is let in.
 fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
     let mut files = Vec::new();
-    if let Some(key) = stated.pointer("/tls/key").and_then(path_of) {
-        files.push(("tls.key".to_owned(), key, true));
-    }
+    let key = stated.pointer("/tls/key").map(paths_in).unwrap_or_default();
+    files.extend(key.into_iter().map(|path| ("tls.key".to_owned(), path, true)));
     for scope in Scope::served(stated.as_object().unwrap_or(&Map::new())) {
         for name in ["key", "keys"].into_iter().filter(|_| scope.states("auth")) {
             let auth = scope.value("auth");
@@ -84,17 +83,12 @@ fn open_files(stated: &Value, policy_file: Option<&Path>) -> Vec<OpenFile> {
     files.into_iter().filter_map(look).collect()
 }
 
-/// The path that a key is given by; `None`: it is the key itself.
-fn path_of(key: &Value) -> Option<PathBuf> {
-    key.as_str().filter(|text| text.len() <= 512 && !text.contains("-----BEGIN")).map(PathBuf::from)
-}
-
 /// The paths of keys, of which there may be several.
 fn paths_in(keys: &Value) -> Vec<PathBuf> {
     match keys {
         Value::Array(list) => list.iter().flat_map(paths_in).collect(),
         Value::Object(members) => members.values().flat_map(paths_in).collect(),
-        key => path_of(key).filter(|path| path.is_file()).into_iter().collect(),
+        key => key.as_str().filter(|text| super::shown::is_path(text)).map(PathBuf::from).into_iter().collect(),
     }
 }
 

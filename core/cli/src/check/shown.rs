@@ -32,13 +32,18 @@ fn inside(value: &Value, shape: &'static Shape) -> Value {
     }
 }
 
+/// Whether a key is given by the path of its file.
+pub(super) fn is_path(text: &str) -> bool {
+    text.len() <= 512 && std::path::Path::new(text).is_file()
+}
+
 /// What is said in place of a secret.
 fn secret(name: &str, value: &Value) -> Value {
     match value {
         Value::Null => Value::Null,
         Value::String(text) if text.contains("-----BEGIN") => json!(format!("[PEM, {} bytes]", text.len())),
         // Only where it is one: a key that lost its BEGIN line must not be taken for a path.
-        Value::String(text) if text.len() <= 512 && std::path::Path::new(text).is_file() => json!(text),
+        Value::String(text) if is_path(text) => json!(text),
         Value::String(text) if name == "sha256" => json!(format!("[SHA-256, {} digits]", text.len())),
         Value::String(text) if matches!(name, "url" | "jwks_url") => json!(without_credentials(text)),
         Value::String(text) => json!(format!("[secret, {} bytes]", text.len())),
@@ -78,10 +83,7 @@ pub(crate) fn holds_secrets(stated: &Value) -> bool {
 /// Whether a key, or one of several, verifies and makes tokens alike: one of HMAC.
 fn is_secret_key(key: &Value) -> bool {
     match key {
-        Value::String(text) => {
-            let is_path = text.len() <= 512 && std::path::Path::new(text).is_file();
-            !is_path && !text.contains("-----BEGIN")
-        }
+        Value::String(text) => !is_path(text) && !text.contains("-----BEGIN"),
         Value::Array(keys) => keys.iter().any(is_secret_key),
         Value::Object(jwk) if jwk.contains_key("kty") => jwk["kty"] == "oct",
         Value::Object(entry) if entry.contains_key("key") => is_secret_key(&entry["key"]),

@@ -158,34 +158,26 @@ fn who_is_disconnected_by_socket_io_was_not_let_in() {
     assert_eq!(word(&report, "credential-needed"), "low", "{report}");
 }
 
-/// Ends the connection without a word at a text that is no UTF-8, and sends others back.
-fn reads_texts(mut stream: TcpStream) {
-    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+/// Answers pings, and everything else with what `answer` says; none ends the connection without a word.
+fn answers_texts(mut stream: TcpStream, answer: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    if let_in(&mut stream).is_none() {
         return;
     }
     while let Some((first, payload)) = frame(&mut stream) {
-        if first == 0x89 {
-            let _ = stream.write_all(&pong(&payload));
-        } else if std::str::from_utf8(&payload).is_err() {
-            return;
-        } else {
-            let _ = stream.write_all(&[&[first, payload.len() as u8], &payload[..]].concat());
-        }
+        let Some(bytes) = (if first == 0x89 { Some(pong(&payload)) } else { answer(&payload) }) else { return };
+        let _ = stream.write_all(&bytes);
     }
 }
 
-/// The same of any text that is no object in JSON: it may have been that.
-fn reads_objects(mut stream: TcpStream) {
-    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
-        return;
-    }
-    while let Some((first, payload)) = frame(&mut stream) {
-        if first == 0x89 {
-            let _ = stream.write_all(&pong(&payload));
-        } else if !payload.starts_with(b"{") {
-            return;
-        }
-    }
+/// Ends the connection at a text that is no UTF-8, and sends others back.
+fn reads_texts(stream: TcpStream) {
+    let echo = |text: &[u8]| [&[0x81, text.len() as u8], text].concat();
+    answers_texts(stream, |text| std::str::from_utf8(text).is_ok().then(|| echo(text)));
+}
+
+/// Ends it at any text that is no object in JSON: it may have been that.
+fn reads_objects(stream: TcpStream) {
+    answers_texts(stream, |text| text.starts_with(b"{").then(Vec::new));
 }
 
 #[test]
@@ -197,18 +189,8 @@ fn a_text_that_is_no_utf8_is_compared_with_one_that_is() {
 }
 
 /// Reads any message whole, and refuses then what is no `ping`.
-fn refuses_what_it_has_read(mut stream: TcpStream) {
-    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
-        return;
-    }
-    while let Some((first, payload)) = frame(&mut stream) {
-        let bytes = match (first, payload.as_slice()) {
-            (0x89, _) => pong(&payload),
-            (0x81, b"ping") => b"\x81\x04pong".to_vec(),
-            _ => closing(4000),
-        };
-        let _ = stream.write_all(&bytes);
-    }
+fn refuses_what_it_has_read(stream: TcpStream) {
+    answers_texts(stream, |text| Some(if text == b"ping" { b"\x81\x04pong".to_vec() } else { closing(4000) }));
 }
 
 #[test]
@@ -229,14 +211,10 @@ fn limits_connections(mut stream: TcpStream) {
         }
         come.push(Instant::now());
     }
-    if head(&mut stream).is_none() || upgrade(&mut stream).is_none() {
+    if let_in(&mut stream).is_none() {
         return;
     }
-    while let Some((first, payload)) = frame(&mut stream) {
-        if first == 0x89 {
-            let _ = stream.write_all(&pong(&payload));
-        }
-    }
+    answer_pings(stream);
 }
 
 #[test]
@@ -256,11 +234,7 @@ fn busy_once(mut stream: TcpStream) {
         return;
     }
     let _ = upgrade(&mut stream);
-    while let Some((first, payload)) = frame(&mut stream) {
-        if first == 0x89 {
-            let _ = stream.write_all(&pong(&payload));
-        }
-    }
+    answer_pings(stream);
 }
 
 #[test]

@@ -34,12 +34,15 @@ const LONG: Duration = Duration::from_secs(15);
 pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
     let sent = "the header of a message of 1 GiB, and 16 bytes of it";
     let mut visit = examiner.visit()?;
-    // Right to the last byte but for its length: a server that reads texts as they come finds nothing else to refuse.
-    visit.send(&[header(TEXT, DECLARED), part(&[b' '; 16])].concat());
-    // Whatever is sent now would be a part of that message.
-    visit.answers = false;
     let grace = visit.grace(examiner.timeout);
-    visit.wait(grace, |_| false);
+    let declare = |visit: &mut Visit<'_>| {
+        // Right to the last byte but for its length: a server that reads texts as they come finds nothing else to refuse.
+        visit.send(&[header(TEXT, DECLARED), part(&[b' '; 16])].concat());
+        // Whatever is sent now would be a part of that message.
+        visit.answers = false;
+        visit.wait(grace, |_| false);
+    };
+    declare(&mut visit);
     if visit.seen.is_over() {
         return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
     }
@@ -49,9 +52,7 @@ pub(crate) fn declared_size(examiner: &Examiner) -> Ruled {
     if visit.seen.is_over() && !visit.seen.fails_by_protocol() && ends_the_one_before(examiner)? {
         drop(other);
         visit = examiner.visit()?;
-        visit.answers = false;
-        visit.send(&[header(TEXT, DECLARED), part(&[b' '; 16])].concat());
-        visit.wait(grace, |_| false);
+        declare(&mut visit);
     }
     if visit.seen.is_over() {
         return Ok(ruling(examiner.judge(&visit, AFTER, &Content::Hidden), Severity::High, sent));
