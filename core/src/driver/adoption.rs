@@ -148,7 +148,7 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// The shard has ended since the server was found running. The tag does not come back: the application keeps it.
+    /// The shard has stopped since the server was found running. The tag does not come back: the application keeps it.
     fn take_over(
         &self,
         place: (usize, HeldOne),
@@ -160,7 +160,7 @@ impl ServerHandle {
         let Adoption { peer, local, received, tag, is_secure: _ } = adoption;
         let tag = tag.map(|number| Tag::new(number, Arc::<ServerState>::clone(server), shard));
         let adopted = Some(Box::new(Adopted { received, local, is_public, tag }));
-        balance::try_post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load }).map_err(
+        balance::post(server, shard, Accepted { socket, peer, at: server.clock.now(), adopted, load }).map_err(
             |mut left| {
                 if let Some(tag) = left.adopted.as_mut().and_then(|adopted| adopted.tag.take()) {
                     tag.unused();

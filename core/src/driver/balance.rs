@@ -13,17 +13,11 @@ pub(super) fn least_loaded(state: &ServerState) -> (usize, HeldOne) {
 }
 
 /// Hands a connection to another thread's shard.
-pub(super) fn post(state: &ServerState, shard: usize, accepted: Accepted) {
-    let adopt = Command::Adopt(Box::new(accepted));
-    state.shards[shard].post(|buffer| buffer.commands.push(adopt));
-}
-
-/// As [`post`].
 ///
 /// # Errors
 ///
-/// The shard has ended; the connection comes back.
-pub(super) fn try_post(state: &ServerState, shard: usize, accepted: Accepted) -> Result<(), Box<Accepted>> {
+/// The shard has stopped; the connection comes back.
+pub(super) fn post(state: &ServerState, shard: usize, accepted: Accepted) -> Result<(), Box<Accepted>> {
     let mut accepted = Some(Box::new(accepted));
     let posted =
         state.shards[shard].try_post(|buffer| buffer.commands.extend(accepted.take().map(Command::Adopt))).is_ok();

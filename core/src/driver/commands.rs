@@ -158,8 +158,6 @@ impl Command {
 pub(super) struct CommandBuffer {
     pub(super) commands: Vec<Command>,
     bytes: Vec<u8>,
-    /// The shard has ended: nobody will carry these out.
-    pub(super) is_closed: bool,
 }
 
 impl CommandBuffer {

@@ -134,7 +134,12 @@ pub(super) async fn accept_from(
                 fails = false;
                 let (shard, load) = balance::least_loaded(state);
                 let accepted = Accepted { socket, peer, at: state.clock.now(), adopted: None, load };
-                if shard == own_shard { open_here(accepted) } else { balance::post(state, shard, accepted) }
+                if shard == own_shard {
+                    open_here(accepted);
+                } else if let Err(accepted) = balance::post(state, shard, accepted) {
+                    // The server stops, and that shard was sooner: it is answered here.
+                    open_here(*accepted);
+                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

@@ -20,7 +20,7 @@ pub(super) struct ShardMailbox {
     pub(super) durations: ShardDurations,
     /// Connections that were handed to it and have not ended.
     pub(super) load: Level,
-    commands: Mutex<CommandBuffer>,
+    commands: Mutex<Queue>,
     commands_wait: AtomicBool,
     /// Bytes of broadcasts that were posted and that it has not come to.
     pub(super) broadcasts: Level,
@@ -31,6 +31,14 @@ pub(super) struct ShardMailbox {
     pub(super) starved: AtomicBool,
     /// One of its tasks has ended, without which it is of no use.
     pub(super) lost_a_task: AtomicBool,
+}
+
+/// Commands that wait for a shard.
+#[derive(Debug, Default)]
+struct Queue {
+    buffer: CommandBuffer,
+    /// It takes no more.
+    is_closed: bool,
 }
 
 impl ShardMailbox {
@@ -50,8 +58,8 @@ impl ShardMailbox {
         }
     }
 
-    /// Adds commands under the lock and wakes the shard when it may be asleep. Where the shard is gone nobody will carry them out:
-    /// they are dropped, and what they hold is given back.
+    /// Adds commands under the lock and wakes the shard when it may be asleep. Where the shard takes no more nobody will carry them
+    /// out: they are dropped, and what they hold is given back.
     pub(super) fn post(&self, write: impl FnOnce(&mut CommandBuffer)) {
         if let Err(write) = self.try_post(write) {
             write(&mut CommandBuffer::default());
@@ -62,14 +70,14 @@ impl ShardMailbox {
     ///
     /// # Errors
     ///
-    /// The shard is gone: `write` was not called.
+    /// The shard takes no more: `write` was not called.
     pub(super) fn try_post<W: FnOnce(&mut CommandBuffer)>(&self, write: W) -> Result<(), W> {
-        let mut commands = lock(&self.commands);
-        if commands.is_closed {
+        let mut queue = lock(&self.commands);
+        if queue.is_closed {
             return Err(write);
         }
-        write(&mut commands);
-        drop(commands);
+        write(&mut queue.buffer);
+        drop(queue);
         if !self.commands_wait.swap(true, Ordering::AcqRel) {
             self.commands_arrived.notify_one();
         }
@@ -84,28 +92,31 @@ impl ShardMailbox {
     /// Takes all commands, leaving an empty buffer.
     pub(super) fn take_commands(&self, buffer: &mut CommandBuffer) {
         self.commands_wait.store(false, Ordering::Release);
-        core::mem::swap(&mut *lock(&self.commands), buffer);
+        core::mem::swap(&mut lock(&self.commands).buffer, buffer);
     }
 
-    /// The shard is gone: takes no more commands, and gives back what those hold that nobody carried out.
+    /// Takes no more commands. The shard still carries out what came before.
     pub(super) fn close(&self) {
-        let mut commands = lock(&self.commands);
-        let left = core::mem::take(&mut *commands);
-        commands.is_closed = true;
-        drop(commands);
-        drop(left);
+        lock(&self.commands).is_closed = true;
+    }
+
+    /// The shard is gone: closes, and gives back what those commands hold that nobody carried out.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let mut left = CommandBuffer::default();
+        self.take_commands(&mut left);
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        lock(&self.commands).capacity()
+        lock(&self.commands).buffer.capacity()
     }
 
     /// Lets buffers go that nothing waits in.
     pub(super) fn shrink(&self) {
-        let mut commands = lock(&self.commands);
-        if commands.commands.is_empty() {
-            commands.shrink();
+        let mut queue = lock(&self.commands);
+        if queue.buffer.commands.is_empty() {
+            queue.buffer.shrink();
         }
     }
 

@@ -73,7 +73,7 @@ struct ShardEnd {
 
 impl Drop for ShardEnd {
     fn drop(&mut self) {
-        self.state.shards[self.index].close();
+        self.state.shards[self.index].abandon();
         if !self.ended_well {
             self.state.fail(self.index);
         }
@@ -160,12 +160,8 @@ async fn run_tasks(
     let mailbox = &state.shards[index];
     loop {
         mailbox.commands_arrived.notified().await;
-        let ran = unconstrained(async { shard::run_commands() }).await;
-        for accepted in ran.accepted {
-            open_here(state, index, accepted);
-        }
-        if ran.stopped || mailbox.lost_a_task.load(Ordering::Acquire) {
-            return refuse_who_waits(state).await;
+        if carry_out_commands(state, index).await || mailbox.lost_a_task.load(Ordering::Acquire) {
+            return refuse_who_waits(state, index).await;
         }
         if mailbox.has_commands() {
             // An application that never stops speaking keeps neither sockets nor timers from their turn.
@@ -179,10 +175,23 @@ fn open_here(state: &Arc<ServerState>, shard: usize, accepted: Accepted) {
     tokio::spawn(opening::open(Arc::clone(state), shard, accepted));
 }
 
-/// The last thing a shard does: handshakes that wait for the application are answered, and not just dropped.
-async fn refuse_who_waits(state: &ServerState) {
+/// Carries out what has arrived, and begins the handshakes that came with it. `true`: the shard's work is over.
+async fn carry_out_commands(state: &Arc<ServerState>, index: usize) -> bool {
+    let ran = unconstrained(async { shard::run_commands() }).await;
+    for accepted in ran.accepted {
+        open_here(state, index, accepted);
+    }
+    ran.stopped
+}
+
+/// The last thing a shard does: handshakes that wait for the application are answered, and not just dropped, as are connections that
+/// were handed over until now. Whoever hands one over from now on has it back.
+async fn refuse_who_waits(state: &Arc<ServerState>, index: usize) {
+    state.shards[index].close();
+    carry_out_commands(state, index).await;
     state.tickets.close();
     for _ in 0..LAST_TURNS {
-        tokio::task::yield_now().await;
+        // Behind every task that is ready: a yield comes back before, where they are many.
+        let _ = tokio::spawn(async {}).await;
     }
 }

@@ -352,6 +352,45 @@ fn an_answer_has_its_time_or_as_much_as_the_application_likes() {
     }
 }
 
+/// However close to the end it comes.
+#[test]
+fn a_connection_that_a_server_takes_at_its_end_is_answered() {
+    for round in 0..40 {
+        let threads = 1 + round % 2;
+        let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "threads": {threads}}}"#);
+        let builder = Builder::new().without_listener();
+        let mut app =
+            Application { server: builder.start(Options::from_json(&json).unwrap()).unwrap(), told: VecDeque::new() };
+        let handle = app.handle();
+        if round % 4 < 2 {
+            handle.drain(10_000, 0);
+        } else {
+            handle.stop();
+        }
+        let (mut pipes, mut tag) = (Vec::new(), 0_u64);
+        let error = loop {
+            let adoption = Adoption { received: request(""), tag: Some(tag), ..Adoption::default() };
+            match handle.adopt_pipe(adoption) {
+                Ok(pipe) => pipes.push(pipe),
+                Err(error) => break error,
+            }
+            tag += 1;
+        };
+        assert_eq!(error.code(), "stopped");
+        for pipe in &pipes {
+            let answer = answer_of(pipe);
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{round}: {answer:?}");
+        }
+        let mut refused = Vec::new();
+        while let Some(told) = app.next() {
+            let Told::Ended(tag, 503) = told else { panic!("{round}: {told:?}") };
+            refused.push(tag);
+        }
+        refused.sort_unstable();
+        assert_eq!(refused, (0..tag).collect::<Vec<_>>(), "{round}");
+    }
+}
+
 #[test]
 fn a_server_that_drains_or_stops_meanwhile_ends_it() {
     let mut app = with(Builder::new().consult_without_deadline(), TOKENS, "");
