@@ -3,7 +3,7 @@
 use super::examiner::Examiner;
 use super::limits::Budget;
 use super::mends::Topic;
-use super::probes::{frames, heads, limits, opening, transport, waiting};
+use super::probes::{frames, heads, limits, opening, rates, transport, waiting};
 use super::ruling::{Ruled, Severity};
 
 /// The version of OWASP's Application Security Verification Standard whose items are named.
@@ -389,7 +389,7 @@ pub(crate) const CHECKS: &[Check] = &[
         topic: Topic::Rate,
         budget: cost(3, 80, 32),
         waits: false,
-        run: limits::ping_rate,
+        run: rates::ping_rate,
     },
     Check {
         name: "message-rate",
@@ -402,7 +402,7 @@ pub(crate) const CHECKS: &[Check] = &[
         topic: Topic::Rate,
         budget: cost(5, 640, 75),
         waits: false,
-        run: limits::message_rate,
+        run: rates::message_rate,
     },
     Check {
         name: "connection-burst",

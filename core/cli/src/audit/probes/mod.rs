@@ -5,5 +5,6 @@ pub(crate) mod frames;
 pub(crate) mod heads;
 pub(crate) mod limits;
 pub(crate) mod opening;
+pub(crate) mod rates;
 pub(crate) mod transport;
 pub(crate) mod waiting;
