@@ -23,6 +23,8 @@ pub(super) struct Bus {
     pub(super) is_down: AtomicBool,
     /// How long an answer takes.
     pub(super) delay_ms: AtomicU64,
+    /// Places that were asked for.
+    pub(super) asked: AtomicU64,
     /// Messages that were published.
     pub(super) published: AtomicU64,
     last: AtomicU64,
@@ -135,6 +137,7 @@ impl Cluster {
     ) -> impl Future<Output = Result<Entered, UserFull>> + Send + use<> {
         let (bus, is_up) = (Arc::clone(&self.bus), self.is_reachable());
         async move {
+            bus.asked.fetch_add(1, Ordering::AcqRel);
             let delay = bus.delay_ms.load(Ordering::Acquire);
             if delay > 0 {
                 tokio::time::sleep(Duration::from_millis(delay)).await;

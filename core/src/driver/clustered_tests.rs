@@ -219,6 +219,20 @@ fn a_user_has_places_on_all_nodes_together() {
 }
 
 #[test]
+fn who_waits_for_the_cluster_when_the_server_stops_is_answered() {
+    let server = node("stops");
+    let bus = Bus::of("stops");
+    bus.delay_ms.store(60_000, Ordering::Release);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| Peer::knock(&server, "alice").answer);
+        eventually("it waits", || bus.asked.load(Ordering::Acquire) == 1);
+        server.handle().stop();
+        let answer = waiting.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    });
+}
+
+#[test]
 fn limits_of_users_may_be_those_of_a_node() {
     let nodes = || node_with("own", "raw", r#", "user_limits": false"#, r#", "max_connections_per_user": 1"#);
     let (mut one, mut two) = (nodes(), nodes());

@@ -25,6 +25,8 @@ pub(super) struct ShardMailbox {
     /// Bytes of broadcasts that were posted and that it has not come to.
     pub(super) broadcasts: Level,
     pub(super) commands_arrived: Notify,
+    /// Told when the shard does its last.
+    pub(super) last_turns: Notify,
     /// The last batch that the application has released.
     released: AtomicU64,
     /// Reading was stopped for want of room in the inbox; wake the shard when there is.
@@ -52,6 +54,7 @@ impl ShardMailbox {
             commands_wait: AtomicBool::new(false),
             broadcasts: Level::default(),
             commands_arrived: Notify::new(),
+            last_turns: Notify::new(),
             released: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             lost_a_task: AtomicBool::new(false),

@@ -184,14 +184,18 @@ async fn carry_out_commands(state: &Arc<ServerState>, index: usize) -> bool {
     ran.stopped
 }
 
-/// The last thing a shard does: handshakes that wait for the application are answered, and not just dropped, as are connections that
-/// were handed over until now. Whoever hands one over from now on has it back.
+/// The last thing a shard does: connections that were handed over until now are answered, and handshakes that wait for something else
+/// than their peer. Whoever hands one over from now on has it back.
 async fn refuse_who_waits(state: &Arc<ServerState>, index: usize) {
-    state.shards[index].close();
+    let mailbox = &state.shards[index];
+    mailbox.close();
     carry_out_commands(state, index).await;
     state.tickets.close();
+    mailbox.last_turns.notify_waiters();
     for _ in 0..LAST_TURNS {
-        // Behind every task that is ready: a yield comes back before, where they are many.
+        // The runtime learns which sockets are ready, and whoever has yielded is.
+        tokio::task::yield_now().await;
+        // Behind every task that is ready by then.
         let _ = tokio::spawn(async {}).await;
     }
 }

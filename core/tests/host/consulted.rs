@@ -352,42 +352,127 @@ fn an_answer_has_its_time_or_as_much_as_the_application_likes() {
     }
 }
 
-/// However close to the end it comes.
+/// What the peer of an adopted connection has got when that ends.
+fn all_of(client: Client) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match client {
+        Client::Pipe(pipe) => {
+            let deadline = Instant::now() + PATIENCE;
+            while !pipe.take(&mut bytes, usize::MAX).is_ended {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        }
+        // A server that has not read everything ends with a reset, behind its answer.
+        Client::Tcp(mut socket) => drop(socket.read_to_end(&mut bytes)),
+    }
+    bytes
+}
+
+enum Client {
+    Pipe(Pipe),
+    Tcp(TcpStream),
+}
+
+/// Both ends of a connection that is not handed over yet; a pipe has none before.
+type Pair = Option<(TcpStream, TcpStream)>;
+
+/// Hands over a connection that has sent its request.
+fn hand_over(handle: &ServerHandle, pair: Pair, tag: u64) -> Result<Client, wsguard::Error> {
+    let adoption = Adoption { received: request(""), tag: Some(tag), ..Adoption::default() };
+    match pair {
+        None => handle.adopt_pipe(adoption).map(Client::Pipe),
+        Some((client, socket)) => handle.adopt(socket, adoption).map(|()| Client::Tcp(client)),
+    }
+}
+
+/// However close to the end it comes, each is told to the application once: as a connection, or that there is none.
 #[test]
 fn a_connection_that_a_server_takes_at_its_end_is_answered() {
-    for round in 0..40 {
-        let threads = 1 + round % 2;
-        let json = format!(r#"{{"origins": ["https://a.example"], "auth": "none", "threads": {threads}}}"#);
-        let builder = Builder::new().without_listener();
-        let mut app =
-            Application { server: builder.start(Options::from_json(&json).unwrap()).unwrap(), told: VecDeque::new() };
+    let jwt = format!(r#"{{"jwt": {{"algorithms": ["HS256"], "key": "{}"}}}}"#, "0".repeat(32));
+    for round in 0..96_u64 {
+        let (threads, auth) = (1 + round % 2, [r#""none""#, &jwt][(round / 2 % 2) as usize]);
+        let (is_pipe, drains, before) =
+            (round / 4 % 2 == 0, round / 8 % 2 == 0, [0, 3, 100][(round / 16 % 3) as usize]);
+        let json = format!(
+            r#"{{"origins": ["https://a.example"], "auth": {auth}, "threads": {threads}, "handshakes_per_ip": null,
+                "max_connections_per_ip": 1000, "close_timeout_ms": 50}}"#
+        );
+        let server = Builder::new().without_listener().start(Options::from_json(&json).unwrap()).unwrap();
+        let mut app = Application { server, told: VecDeque::new() };
         let handle = app.handle();
-        if round % 4 < 2 {
-            handle.drain(10_000, 0);
+        let mut pairs = (0..160).map(|tag| (tag, (!is_pipe).then(accepted))).collect::<Vec<_>>().into_iter();
+        let mut clients: Vec<_> =
+            pairs.by_ref().take(before).map(|(tag, pair)| hand_over(&handle, pair, tag).unwrap()).collect();
+        if drains {
+            handle.drain(200, 0);
         } else {
             handle.stop();
         }
-        let (mut pipes, mut tag) = (Vec::new(), 0_u64);
-        let error = loop {
-            let adoption = Adoption { received: request(""), tag: Some(tag), ..Adoption::default() };
-            match handle.adopt_pipe(adoption) {
-                Ok(pipe) => pipes.push(pipe),
-                Err(error) => break error,
+        for (tag, pair) in pairs {
+            match hand_over(&handle, pair, tag) {
+                Ok(client) => clients.push(client),
+                Err(error) => {
+                    assert_eq!(error.code(), "stopped");
+                    break;
+                }
             }
-            tag += 1;
-        };
-        assert_eq!(error.code(), "stopped");
-        for pipe in &pipes {
-            let answer = answer_of(pipe);
-            assert!(answer.starts_with("HTTP/1.1 503 "), "{round}: {answer:?}");
         }
-        let mut refused = Vec::new();
+        let count = clients.len();
+        let (mut opened, mut refused) = (0, 0);
+        for (tag, client) in clients.into_iter().enumerate() {
+            let answer = all_of(client);
+            let text = String::from_utf8_lossy(&answer);
+            match text.get(9..12) {
+                Some("101") => {
+                    assert!(answer.windows(4).any(|end| matches!(end, [0x88, _, 3, 244])), "no close frame: {text:?}");
+                    opened += 1;
+                }
+                Some("503" | "401") => refused += 1,
+                _ => panic!("round {round}, {tag} of {count}: {text:?}"),
+            }
+        }
+        let (mut told_open, mut told_closed, mut told_refused) = (0, 0, 0);
         while let Some(told) = app.next() {
-            let Told::Ended(tag, 503) = told else { panic!("{round}: {told:?}") };
-            refused.push(tag);
+            match told {
+                Told::Open { adopted: Some(_), .. } => told_open += 1,
+                Told::Closed(1012) => told_closed += 1,
+                Told::Ended(_, 503 | 401) => told_refused += 1,
+                told => panic!("round {round}: {told:?}"),
+            }
         }
-        refused.sort_unstable();
-        assert_eq!(refused, (0..tag).collect::<Vec<_>>(), "{round}");
+        assert_eq!((told_open, told_closed, told_refused), (opened, opened, refused), "round {round}");
+    }
+}
+
+/// The application has answered, and the server stops before the handshake comes to it.
+#[test]
+fn whom_the_application_lets_in_just_before_the_end_is_answered() {
+    for round in 0..20 {
+        let mut app = consulting(TOKENS, r#", "max_pending_auth": 1000"#);
+        let pipes: Vec<_> = (0..60).map(|tag| app.knock(GOOD, tag)).collect();
+        let tickets: Vec<_> = pipes.iter().map(|_| app.asked()).collect();
+        for ticket in tickets {
+            app.handle().answer(ticket, pass()).unwrap();
+        }
+        if round % 2 == 0 {
+            app.handle().stop();
+        } else {
+            app.handle().drain(0, 0);
+        }
+        let (mut opened, mut refused, mut gone, mut closed) = (0, 0, 0, 0);
+        while let Some(told) = app.next() {
+            match told {
+                Told::Open { .. } => opened += 1,
+                Told::Closed(1012) => closed += 1,
+                Told::Gone(_) => gone += 1,
+                Told::Ended(_, 503) => refused += 1,
+                told => panic!("{told:?}"),
+            }
+        }
+        assert_eq!((opened + refused, closed, gone), (pipes.len(), opened, refused));
+        let answers: Vec<_> = pipes.iter().map(answer_of).collect();
+        assert!(answers.iter().all(|answer| matches!(answer.get(9..12), Some("101" | "503"))), "{answers:?}");
     }
 }
 

@@ -511,6 +511,18 @@ fn an_issuer_that_hangs_costs_a_handshake_its_deadline_and_a_server_nothing() {
     assert!(began.elapsed() < Duration::from_secs(4), "nobody waits for the fetch");
 }
 
+#[test]
+fn who_waits_for_keys_when_the_server_stops_is_answered() {
+    let (issuer, known, unknown) = (Issuer::http(), key("known"), key("unknown"));
+    issuer.publishes(&set(&[&known]));
+    let server = start(&issuer, None, &json!({"handshake_timeout_ms": 60_000})).unwrap();
+    issuer.holds(true);
+    let mut waiting: Vec<_> = (0..60).map(|_| send(&server, &token(&unknown, &json!({})))).collect();
+    issuer.wait_for(2);
+    server.handle().stop();
+    assert!(waiting.iter_mut().all(|client| status(client) == 503));
+}
+
 /// The deadline of the top is for a request whose path is not known yet.
 #[test]
 fn who_waits_for_keys_has_the_deadline_of_its_route() {

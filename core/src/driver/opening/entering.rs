@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::admission::Admission;
+use super::request::restarting;
 use super::{Granted, OpeningHandshake};
 use crate::driver::membership::Membership;
 use crate::driver::nodes::Entered;
+use crate::driver::shard;
 use wsguard_proto::handshake::Refusal;
 use wsguard_proto::limits::Full;
 use wsguard_proto::verdict::Code;
@@ -40,13 +42,17 @@ impl OpeningHandshake {
         let entering = membership.enter(Arc::clone(&user), self.policy.max_connections_per_user);
         // The cluster's own bound is shorter; where the application may take its time, nothing is left of the handshake's.
         let longest = if self.state.consulting.without_deadline { Instant::now() + LONGEST } else { self.deadline };
-        let refusal = match timeout_at(longest, entering).await {
-            Ok(Ok(entered)) => match self.check_cluster() {
-                Ok(()) => return Ok(Some(entered)),
-                Err(refusal) => refusal,
+        let refusal = tokio::select! {
+            biased;
+            answered = timeout_at(longest, entering) => match answered {
+                Ok(Ok(entered)) => match self.check_cluster() {
+                    Ok(()) => return Ok(Some(entered)),
+                    Err(refusal) => refusal,
+                },
+                Ok(Err(_)) => Refusal::full(Full::of_user(), &self.policy),
+                Err(_) => Refusal::new(Code::ClusterUnavailable, self.too_late("no answer of the cluster")),
             },
-            Ok(Err(_)) => Refusal::full(Full::of_user(), &self.policy),
-            Err(_) => Refusal::new(Code::ClusterUnavailable, self.too_late("no answer of the cluster")),
+            () = shard::last_turns(&self.state, self.shard) => restarting(),
         };
         // Not for as long as the answer takes to be read.
         if let Admission::Admitted { seat, .. } = &mut self.admission {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::lingering::watch_peer;
+use super::request::restarting;
 use super::{HandshakeEnd, HandshakeOutcome, OpeningHandshake};
 use crate::driver::shard;
 use crate::driver::stream::Stream;
@@ -48,6 +49,7 @@ impl OpeningHandshake {
                     let detail = self.too_late("no keys of auth.jwt.jwks_url came");
                     return Err(Refusal::new(Code::AuthUnavailable, detail).into());
                 }
+                () = shard::last_turns(&self.state, self.shard) => return Err(restarting().into()),
                 () = watch_peer(stream, received, self.policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
             }
             outcome = self.check_request_boxed(&received[..head_len], stream)?;

@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::admission::{Admission, NotAdmitted};
 use self::asked::Asked;
 use self::lingering::{end_with, has_left};
+use self::request::restarting;
 use super::accepted::{Accepted, UnregisteredSocket};
 use super::adopted::{Adopted, Tag};
 use super::caught::said;
@@ -615,6 +616,10 @@ impl OpeningHandshake {
         mut stream: Stream,
         received: Vec<u8>,
     ) -> Result<(), Box<(Self, Stream, Refusal)>> {
+        // The application may have answered just before the end.
+        if shard::has_stopped() {
+            return Err(Box::new((self, stream, restarting())));
+        }
         let Passed { mut pass, mut answer, asked, entered } = passed;
         let now = self.state.clock.now();
         let proof = self.audit_auth(&pass, now);

@@ -402,7 +402,7 @@ fn granted(accepted: AcceptedSession, native: Option<Granted>, answer: &mut Acce
 }
 
 /// The answer of a server that takes no one in any more.
-fn restarting() -> Refusal {
+pub(super) fn restarting() -> Refusal {
     Refusal { retry_after_s: Some(1), ..Refusal::new(Code::Draining, "the server is restarting") }
 }
 

@@ -203,13 +203,16 @@ impl Shard {
     /// Drops a connection. What was said to it before, its 101 included, is offered to the socket once: a peer that reads has it.
     fn terminate(&mut self, conn: ConnectionId, now: Moment) {
         let Some(mut session) = self.take(conn.slot(), conn.generation()) else { return };
-        if session.outbox.is_some() {
-            self.write_elsewhere(&mut session, now);
-            let written = session.session.write_unasked(&mut self.pool);
-            add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
-        }
+        self.write_at_last(&mut session, now);
         self.turn(&mut session, now, Connection::handle_eof);
         self.end_turn_elsewhere(session, now);
+    }
+
+    /// Writes what waits for a connection that is about to be dropped, as far as its socket takes it.
+    fn write_at_last(&mut self, session: &mut ActiveSession, now: Moment) {
+        self.write_elsewhere(session, now);
+        let written = session.session.write_unasked(&mut self.pool);
+        add(&self.mailbox().stats.bytes_out, session.tally.wrote(written));
     }
 
     fn ping(&mut self, conn: ConnectionId, payload: [u8; 8], now: Moment) {
@@ -524,7 +527,7 @@ impl Shard {
         self.write_elsewhere(&mut session, now);
         // A connection that still waited for replies sends its close frame only now.
         self.turn(&mut session, now, Connection::handle_eof);
-        self.write_elsewhere(&mut session, now);
+        self.write_at_last(&mut session, now);
         self.remove(session, now);
     }
 }

@@ -100,6 +100,15 @@ pub(super) fn has_stopped() -> bool {
     with_shard(|shard| shard.stopped)
 }
 
+/// Returns when the shard of this thread does its last: what a handshake waits for does not come, and its peer is to be answered.
+pub(super) async fn last_turns(state: &ServerState, index: usize) {
+    // Made first: it hears of what comes from here on.
+    let last_turns = state.shards[index].last_turns.notified();
+    if !has_stopped() {
+        last_turns.await;
+    }
+}
+
 /// Removes the shard of this thread with all its connections, whatever state they are in, and tells of their end.
 pub(super) fn remove() {
     let Some(shard) = SHARD.with_borrow_mut(Option::take) else { return };
@@ -262,7 +271,8 @@ impl Shard {
 
     /// The next round of expensive work, where this one's steps are used up.
     fn next_round(&mut self) -> Option<NextRound> {
-        if self.expensive_steps < EXPENSIVE_STEPS_PER_TURN {
+        // At the end nobody else waits, and who is put off is not answered.
+        if self.stopped || self.expensive_steps < EXPENSIVE_STEPS_PER_TURN {
             return None;
         }
         Some(NextRound { is_first: !core::mem::replace(&mut self.round_ends, true) })
