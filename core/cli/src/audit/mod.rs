@@ -116,13 +116,18 @@ fn prepare(args: &Args, checks: &[&Check]) -> Result<Examiner, Failure> {
     let (timeout, patience) = (args.timeout()?, args.patience()?);
     args.checked_origin()?;
     let addresses = target.resolve(&args.responsible)?;
-    let (tls, authorities) = if target.at.is_tls {
+    // Read for a URL without TLS as well: a mistake in it is told.
+    let authorities = match &args.ca {
+        None if !target.at.is_tls => RootCertStore::empty(),
+        file => tls::authorities(file.as_deref())?,
+    };
+    let tls = if target.at.is_tls {
         let name = ServerName::try_from(target.at.host.clone());
         let name =
             name.map_err(|_| Failure::new(format!("{} is no name that a certificate can have", target.at.host)))?;
-        (Some((tls::client()?, name)), tls::authorities(args.ca.as_deref())?)
+        Some((tls::client()?, name))
     } else {
-        (None, RootCertStore::empty())
+        None
     };
     Ok(Examiner {
         purse: Purse::new(budget(checks, 1.0, 0), 1.0),

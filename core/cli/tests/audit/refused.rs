@@ -29,6 +29,7 @@ fn options_that_make_no_sense() {
         (&["ws://127.0.0.1:1/", "--token", "env:NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
         (&["ws://127.0.0.1:1/", "--origin", "https://a\r\nX: y"], "--origin"),
         (&["ws://127.0.0.1:1/", "--library", "none"], "--library"),
+        (&["ws://127.0.0.1:1/", "--ca", "no-such-file.pem"], "--ca no-such-file.pem"),
         (&["ws://user:secret@127.0.0.1:1/"], "--header"),
         (&["ftp://127.0.0.1/"], "scheme"),
     ] {
