@@ -208,7 +208,6 @@ class Server extends Emitter {
       this.#state = 'stopped';
       this.#stopped.resolve();
     }
-    for (const detach of this.#detach.splice(0)) detach();
     if (this.#state === 'running') {
       this.#outbox.flush();
       how();
@@ -221,6 +220,8 @@ class Server extends Emitter {
 
   #onStopped() {
     this.#state = 'stopped';
+    // Not before: until here, newcomers of an HTTP server are answered 503. Behind a fault they go on to be.
+    if (this.#isEnding) for (const detach of this.#detach.splice(0)) detach();
     this.#home.counts.end();
     forget(this.#abandon);
     clearInterval(this.#keepAlive);

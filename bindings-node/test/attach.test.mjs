@@ -228,6 +228,30 @@ test('whoever ends is attached no more', async (t) => {
   assert.equal(httpServer.listenerCount('upgrade'), 0);
 });
 
+for (const server of [http.createServer(), http.createServer((_request, response) => response.end('page'))]) {
+  test(`newcomers are answered 503 for as long as a server drains: ${server.listenerCount('request')} listeners`, async (t) => {
+    await listening(t, server);
+    const guarded = echo(t).attach(server);
+    const knock = async () => {
+      const socket = connect(server.address().port, '127.0.0.1').on('error', () => {});
+      socket.write(handshake());
+      return { socket, answer: String((await once(socket, 'data'))[0]) };
+    };
+    // This one does not answer its close frame.
+    const silent = await knock();
+    assert.match(silent.answer, /^HTTP\/1.1 101 /);
+    const ended = guarded.drain({ timeoutMs: 20_000 });
+    for (let count = 0; count < 3; count++) {
+      const late = await knock();
+      assert.match(late.answer, /^HTTP\/1.1 503 /);
+      late.socket.destroy();
+    }
+    silent.socket.destroy();
+    await ended;
+    assert.equal(server.listenerCount('upgrade'), 0);
+  });
+}
+
 test('one server may listen and be attached', async (t) => {
   const httpServer = http.createServer();
   const server = echo(t);
