@@ -828,7 +828,10 @@ typedef struct {
    * server ended before it was answered.
    */
   uint32_t verdict;
-  /** The HTTP status of the answer; 0: there was none. */
+  /**
+   * The HTTP status of the answer; 0: there was none; 101: the connection was over, by what you had said, before you were told
+   * that it was open.
+   */
   uint16_t http_status;
 } wsg_adoption_ended;
 
@@ -1578,8 +1581,9 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  *
  * The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
  * `wsg_conn_fail`, `wsg_server_disconnect_user`, a ban, the end of a session, or a handler that failed, only
- * `violation` and `close` are called for that connection, whatever was received before. `upgrade` is not called for
- * a handshake whose peer has left or whose time is over.
+ * `violation` and `close` are called for that connection, whatever was received before. Where that was before its `open`,
+ * neither is called for it, but `upgrade_gone` for a ticket that you had accepted, and `adoption_ended` for the tag of an
+ * adoption. `upgrade` is not called for a handshake whose peer has left or whose time is over.
  *
  * One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
  * Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
@@ -1588,7 +1592,10 @@ wsg_status wsg_server_interrupt(wsg_server *server);
  * an error after a reload; `WSG_ERR_BUSY`, `WSG_ERR_REENTRANT`, `WSG_ERR_NULL` or `WSG_ERR_HANDLE`;
  * `WSG_ERR_FORKED`, also in a child that a handler has forked.
  */
-wsg_status wsg_server_run(wsg_server *server, const wsg_handlers *handlers, void *userdata, wsg_error **error);
+wsg_status wsg_server_run(wsg_server *server,
+                          const wsg_handlers *handlers,
+                          void *userdata,
+                          wsg_error **error);
 
 /**
  * Calls `handlers` for the next events once, for programs with an event loop of their own. It waits for them as
@@ -1607,7 +1614,7 @@ wsg_status wsg_server_run_once(wsg_server *server,
  * Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
  * message is stale if, since it was received, the application has closed its connection or disconnected its user,
  * its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
- * `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
+ * `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of the tag `adopted`. A handshake is stale when no answer is awaited any more;
  * `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
  * is not valid.
  *

@@ -186,6 +186,24 @@ inline void log_failure(const std::exception_ptr &failure) noexcept {
 #endif
 }
 
+/// What stands for an open that is passed over: whoever has accepted its handshake, or handed its connection over, waits to hear of it.
+template <typename Tell>
+void settle(const wsg_open &open, Tell &&tell) {
+  wsg_event event = {};
+  if (open.ticket != 0) {
+    const wsg_upgrade_gone gone = {open.ticket};
+    event.kind = WSG_EVENT_UPGRADE_GONE;
+    event.body.upgrade_gone = &gone;
+    tell(event);
+  }
+  if (open.adopted != 0) {
+    const wsg_adoption_ended ended = {open.adopted, WSG_NO_VERDICT, 101};
+    event.kind = WSG_EVENT_ADOPTION_ENDED;
+    event.body.adoption_ended = &ended;
+    tell(event);
+  }
+}
+
 }  // namespace detail
 
 /// The result of a command to a connection.
@@ -567,7 +585,7 @@ class server {
   /// Takes the next events and calls `each` with every one; without a timeout it waits for ever. Returns true until the server
   /// has stopped.
   ///
-  /// It skips stale events, as `run` does. If `each` throws, the connection of the event is closed and its other messages are
+  /// It skips stale events, as `run` does, and tells in place of a stale open what became of its ticket and its tag. If `each` throws, the connection of the event is closed and its other messages are
   /// skipped; the other events are handled, and then the first exception is thrown again.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
@@ -584,17 +602,20 @@ class server {
     std::size_t count = 0;
     if (status == WSG_OK) detail::check(wsg_batch_events(batch.raw, &events, &count));
     std::exception_ptr first;
-    for (std::size_t i = 0; i < count; i++) {
-      if (wsg_event_is_stale(get(), &events[i])) continue;
-      detail::caught([&] { each(events[i]); },
+    const auto tell = [&](const wsg_event &event) {
+      detail::caught([&] { each(event); },
                      [&](const std::exception_ptr &failure) {
                        detail::log_failure(failure);
-                       if (events[i].kind == WSG_EVENT_UPGRADE) wsg_ticket_unavailable(get(), events[i].body.upgrade->ticket);
-                       if (events[i].conn != 0) wsg_conn_fail(get(), events[i].conn);
-                       if (events[i].kind == WSG_EVENT_PIPE_READY || events[i].kind == WSG_EVENT_PIPE_ROOM)
-                         wsg_pipe_abort(get(), events[i].body.pipe->id);
+                       if (event.kind == WSG_EVENT_UPGRADE) wsg_ticket_unavailable(get(), event.body.upgrade->ticket);
+                       if (event.conn != 0) wsg_conn_fail(get(), event.conn);
+                       if (event.kind == WSG_EVENT_PIPE_READY || event.kind == WSG_EVENT_PIPE_ROOM)
+                         wsg_pipe_abort(get(), event.body.pipe->id);
                        if (!first) first = failure;
                      });
+    };
+    for (std::size_t i = 0; i < count; i++) {
+      if (!wsg_event_is_stale(get(), &events[i])) tell(events[i]);
+      else if (events[i].kind == WSG_EVENT_OPEN) detail::settle(*events[i].body.open, tell);
     }
     if (first) std::rethrow_exception(first);
     return true;

@@ -340,7 +340,8 @@ pub struct AdoptionEnded {
     /// The verdict that it was refused by, a `wsg_verdict`; `WSG_NO_VERDICT`: the peer left, it was a health check, or the
     /// server ended before it was answered.
     pub verdict: u32,
-    /// The HTTP status of the answer; 0: there was none.
+    /// The HTTP status of the answer; 0: there was none; 101: the connection was over, by what you had said, before you were told
+    /// that it was open.
     pub http_status: u16,
 }
 

@@ -8,9 +8,12 @@ use wsguard::binding::{ConnectionId, Decision, PipeId, Protocol, TicketId};
 
 use crate::boundary::foreign;
 use crate::error::{ErrorHandle, Failure, explain};
-use crate::events::{AdoptionEnded, Close, Event, EventKind, Message, Open, Pipe, Pong, Upgrade, Violation};
+use crate::events::{
+    AdoptionEnded, Close, Event, EventBody, EventKind, Message, Open, Pipe, Pong, Upgrade, UpgradeGone, Violation,
+};
 use crate::json::{self, Known};
 use crate::modes;
+use crate::names::WSG_NO_VERDICT;
 use crate::pointers::{Str, sized};
 use crate::running::{Consumer, RunGuard, Running, ServerHandle, Taken, running};
 use crate::seen::{Seen, known, seen};
@@ -198,6 +201,20 @@ fn fail(running: &Running, event: &Event) {
     }
 }
 
+/// What stands for an open that is passed over: whoever has accepted its handshake, or handed its connection over, waits to hear of
+/// it.
+fn settle(open: &Open, tell: impl Fn(&Event) -> Result<(), Status>) -> Result<(), Status> {
+    if open.ticket != 0 {
+        let gone = UpgradeGone { ticket: open.ticket };
+        tell(&Event { kind: EventKind::UpgradeGone, conn: 0, body: EventBody { upgrade_gone: &raw const gone } })?;
+    }
+    if open.adopted != 0 {
+        let ended = AdoptionEnded { tag: open.adopted, verdict: WSG_NO_VERDICT, http_status: 101 };
+        tell(&Event { kind: EventKind::AdoptionEnded, conn: 0, body: EventBody { adoption_ended: &raw const ended } })?;
+    }
+    Ok(())
+}
+
 /// Calls the handlers for one batch.
 fn work(
     running: &Running,
@@ -207,26 +224,30 @@ fn work(
     events: &[Event],
 ) -> Result<(), Status> {
     let cork = running.commands.cork();
-    for event in events {
-        if is_stale(running, event) {
-            continue;
-        }
+    let tell = |event: &Event| {
         let known = match seen(event) {
             Seen::Message(message) => known(message),
             _ => Known::NOTHING,
         };
         let fine = json::knowing(known, || dispatch(handlers, userdata, server, event));
         if !running.is_here() {
-            // The handler has forked, and this is the child: the parent hands over the corked commands.
-            core::mem::forget(cork);
             return Err(Status::ErrForked);
         }
         if !fine {
             fail(running, event);
         }
+        Ok(())
+    };
+    let told = events.iter().try_for_each(|event| match seen(event) {
+        Seen::Open(open) if is_stale(running, event) => settle(open, tell),
+        _ if is_stale(running, event) => Ok(()),
+        _ => tell(event),
+    });
+    if told.is_err() {
+        // The handler has forked, and this is the child: the parent hands over the corked commands.
+        core::mem::forget(cork);
     }
-    drop(cork);
-    Ok(())
+    told
 }
 
 /// Handlers that could never be called are a mistake: nothing would ever happen. After a reload nothing is one any more: a
@@ -289,8 +310,9 @@ exports! {
     ///
     /// The library copies `handlers`, and passes `userdata` to them without following it. After `wsg_conn_close`,
     /// `wsg_conn_fail`, `wsg_server_disconnect_user`, a ban, the end of a session, or a handler that failed, only
-    /// `violation` and `close` are called for that connection, whatever was received before. `upgrade` is not called for
-    /// a handshake whose peer has left or whose time is over.
+    /// `violation` and `close` are called for that connection, whatever was received before. Where that was before its `open`,
+    /// neither is called for it, but `upgrade_gone` for a ticket that you had accepted, and `adoption_ended` for the tag of an
+    /// adoption. `upgrade` is not called for a handshake whose peer has left or whose time is over.
     ///
     /// One thread at a time, and no inline handler. The call writes `*error` as `wsg_error` says.
     /// Returns `WSG_OK` when the server has stopped; `WSG_NOTHING` after `wsg_server_interrupt`, and may then be called
@@ -338,7 +360,7 @@ exports! {
     /// Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
     /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
     /// its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
-    /// `wsg_conn_set_data` has kept a pointer. A handshake is stale when no answer is awaited any more;
+    /// `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of the tag `adopted`. A handshake is stale when no answer is awaited any more;
     /// `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
     /// is not valid.
     ///

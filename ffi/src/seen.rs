@@ -24,10 +24,10 @@ pub(crate) enum Seen<'event> {
     Closing,
 }
 
-/// Reads the body of an event that `views.rs` has made.
+/// Reads the body of an event of ours.
 pub(crate) fn seen(event: &Event) -> Seen<'_> {
-    // SAFETY: kind and body are set together, in `views.rs` alone, and C gets events to read only; the pointers lead into
-    // the same `Views` as the event, which is borrowed.
+    // SAFETY: kind and body are set together, in `views.rs` and in `run::settle` alone, and C gets events to read only; the pointers
+    // lead into the same `Views` as the event, which is borrowed, or to what `settle` holds.
     unsafe {
         match event.kind {
             EventKind::Upgrade => Seen::Upgrade(&*event.body.upgrade),

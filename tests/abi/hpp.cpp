@@ -362,17 +362,18 @@ static void reach() {
 }
 
 // A session over a pipe, whose handlers do all there is to do; then one whose handler throws.
+static const std::string upgrade_head =
+    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n\r\n";
+
 static void pipes() {
-  static const std::string head =
-      "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n\r\n";
   using namespace std::string_literals;
   auto options = open_policy("raw");
   options.set_start(WSG_START_CONSULT | WSG_START_WITHOUT_LISTENER | WSG_START_WITHOUT_AUTO_PONG);
   const auto server = make_server(options);
   CHECK(server->address().empty());
   wsguard::adoption with;
-  with.received = head, with.peer = "203.0.113.7:4711", with.local = "203.0.113.1:443", with.is_secure = true, with.tag = 5;
+  with.received = upgrade_head, with.peer = "203.0.113.7:4711", with.local = "203.0.113.1:443", with.is_secure = true, with.tag = 5;
   std::uint64_t pipe = 0;
   std::string got, told;
   bool is_ended = false;
@@ -443,7 +444,7 @@ static void pipes() {
   }
 
   const auto second = make_server(open_policy("raw").set_start(WSG_START_WITHOUT_LISTENER));
-  const std::uint64_t thrown = second->adopt_pipe({head});
+  const std::uint64_t thrown = second->adopt_pipe({upgrade_head});
   int closes = 0, throws = 0;
   while (closes == 0) {
     try {
@@ -465,7 +466,36 @@ static void pipes() {
   }
 }
 
+// A ticket and a tag come back, though what they were for was over before it could be told.
+static void next_without_an_open() {
+  wsguard::options options;
+  options.set_listen("127.0.0.1:0").add_origin("https://app.example.com").set_auth_callback().set("protocol", R"("raw")");
+  const auto server = make_server(options);
+  wsguard::adoption adoption;
+  adoption.received = upgrade_head;
+  adoption.tag = 77;
+  server->adopt_pipe(adoption);
+  std::uint64_t ticket = 0;
+  std::vector<wsg_event_kind> told;
+  while (told.size() < 3) {
+    CHECK(server->next(std::nullopt, [&](const wsg_event &event) {
+      if (event.kind != WSG_EVENT_PIPE_READY && event.kind != WSG_EVENT_VIOLATION) told.push_back(event.kind);
+      if (event.kind == WSG_EVENT_UPGRADE_GONE) CHECK(event.body.upgrade_gone->ticket == ticket);
+      if (event.kind == WSG_EVENT_ADOPTION_ENDED) CHECK(event.body.adoption_ended->tag == 77);
+      if (event.kind != WSG_EVENT_UPGRADE) return;
+      ticket = event.body.upgrade->ticket;
+      CHECK(server->accept(ticket, "alice"));
+      while (server->stats().opened_total < 1) std::this_thread::yield();
+      server->disconnect_user("alice");
+    }));
+  }
+  CHECK((told == std::vector<wsg_event_kind>{WSG_EVENT_UPGRADE, WSG_EVENT_UPGRADE_GONE, WSG_EVENT_ADOPTION_ENDED}));
+  server->stop();
+  while (server->next(std::nullopt, [](const wsg_event &event) { CHECK(event.kind != WSG_EVENT_CLOSE); })) {}
+}
+
 int main() {
+  next_without_an_open();
   policy_that_lives();
   pipes();
   reach();

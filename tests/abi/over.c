@@ -222,12 +222,81 @@ static void disconnected_behind_the_end(void) {
   ANSWERS(WSG_OK, wsg_options_free(options));
 }
 
+/* What was told of a handshake that was accepted, and of an adoption, whose opens were not taken in time. */
+struct unopened {
+  uint64_t ticket, gone, ended;
+  int opens, closes, status;
+};
+
+static int on_unopened(void *userdata, wsg_server *server, uint64_t conn, const wsg_open *opened) {
+  (void)server, (void)conn, (void)opened;
+  ((struct unopened *)userdata)->opens++;
+  return 0;
+}
+
+static int on_unopened_close(void *userdata, wsg_server *server, uint64_t conn, const wsg_close *closed) {
+  (void)server, (void)conn, (void)closed;
+  ((struct unopened *)userdata)->closes++;
+  return 0;
+}
+
+/* Accepts alice, waits until she is in, and takes that back. */
+static int accept_and_take_back(void *userdata, wsg_server *server, const wsg_upgrade *upgrade) {
+  struct unopened *unopened = userdata;
+  wsg_stats stats = {0};
+  CHECK(upgrade->adopted == 77);
+  unopened->ticket = upgrade->ticket;
+  ANSWERS(WSG_OK, wsg_ticket_accept(server, upgrade->ticket, TEXT("alice"), WSG_NEVER));
+  while (wsg_server_stats(server, &stats, sizeof stats) == WSG_OK && stats.opened_total < 1) usleep(1000);
+  ANSWERS(WSG_OK, wsg_server_disconnect_user(server, TEXT("alice")));
+  return 0;
+}
+
+static int on_unopened_gone(void *userdata, wsg_server *server, uint64_t ticket) {
+  (void)server;
+  ((struct unopened *)userdata)->gone = ticket;
+  return 0;
+}
+
+static int on_unopened_ended(void *userdata, wsg_server *server, const wsg_adoption_ended *ended) {
+  struct unopened *unopened = userdata;
+  unopened->ended = ended->tag;
+  unopened->status = ended->http_status;
+  CHECK(ended->verdict == WSG_NO_VERDICT);
+  return wsg_server_stop(server);
+}
+
+/* Ticket and tag come back all the same: the application keeps something for each. */
+static void a_ticket_and_a_tag_come_back_without_an_open(void) {
+  static const char head[] = "GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.com\r\nUpgrade: websocket\r\n"
+                             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+  wsg_handlers handlers = {.size = sizeof handlers, .upgrade = accept_and_take_back, .open = on_unopened,
+                           .close = on_unopened_close, .upgrade_gone = on_unopened_gone,
+                           .adoption_ended = on_unopened_ended};
+  wsg_adoption adoption = {.size = sizeof adoption, .received = {head, sizeof head - 1}, .tag = 77};
+  wsg_options *options = NULL;
+  wsg_server *server = NULL;
+  struct unopened unopened = {0};
+  uint64_t pipe = 0;
+  ANSWERS(WSG_OK, wsg_options_from_json(TEXT("{\"listen\": \"127.0.0.1:0\", \"origins\": [\"https://app.example.com\"],"
+                                             "\"auth\": \"callback\", \"protocol\": \"raw\", \"threads\": 1}"), &options, NULL));
+  ANSWERS(WSG_OK, wsg_server_start(options, &server, NULL));
+  ANSWERS(WSG_OK, wsg_server_adopt_pipe(server, &adoption, &pipe, NULL));
+  ANSWERS(WSG_OK, wsg_server_run(server, &handlers, &unopened, NULL));
+  CHECK(unopened.opens == 0 && unopened.closes == 0);
+  CHECK(unopened.gone == unopened.ticket && unopened.ended == 77 && unopened.status == 101);
+  ANSWERS(WSG_OK, wsg_server_free(server));
+  ANSWERS(WSG_OK, wsg_options_free(options));
+}
+
 int main(void) {
   ended_by_its_expiry(false);
   ended_by_its_expiry(true);
   disconnected_behind_the_end();
   disconnected_before_the_open_was_taken();
   stopped_in_the_middle_of_a_batch();
+  a_ticket_and_a_tag_come_back_without_an_open();
   puts("over: nothing is handled after the end of a session");
   return 0;
 }
