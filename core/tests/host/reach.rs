@@ -373,6 +373,24 @@ fn a_close_is_told_after_the_counters_have_fallen() {
     }
 }
 
+/// Its close frame waits for the application's answers to what came before, and does not go with them when the server stops.
+#[test]
+fn who_is_refused_is_told_why_though_the_server_stops_meanwhile() {
+    let mut server = start(r#", "threads": 1"#);
+    let mut client = connect(&server.handle());
+    opened(&mut server);
+    // A message, and a frame of an opcode that there is not.
+    client.write_all(&[text("a"), vec![0x83, 0x80, 0, 0, 0, 0]].concat()).unwrap();
+    let mut batch = EventBatch::new();
+    while server.handle().stats().verdict(Code::BadFrame) == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(server.events().next(&mut batch, Some(Duration::from_secs(10))), Next::Events);
+    server.handle().stop();
+    let (first, payload) = next_frame(&mut client);
+    assert_eq!((first, u16::from_be_bytes([payload[0], payload[1]])), (0x88, 1002));
+}
+
 /// Token `good` is alice's, `other` is bob's.
 #[test]
 fn a_user_is_reached_on_all_connections_and_nobody_else_is() {

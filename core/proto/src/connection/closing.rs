@@ -359,8 +359,8 @@ impl Connection {
         self.delayed = None;
     }
 
-    /// Sends the close frame of a doomed connection.
-    fn say_goodbye(&mut self, turn: &mut Turn<'_>) {
+    /// Sends the close frame of a connection that still waits for answers to what its peer has sent before; otherwise nothing.
+    pub fn say_goodbye(&mut self, turn: &mut Turn<'_>) {
         if let Some(closing) = &mut self.closing
             && closing.phase == Phase::Doomed
         {

@@ -523,11 +523,12 @@ impl Shard {
     fn drop_session(&mut self, slot: usize, now: Moment) {
         let Some(mut session) = self.take_any(slot) else { return };
         let report = Report { code: Code::Draining, event: None, detail: "the server is shutting down" };
-        self.turn(&mut session, now, |conn, turn| conn.violate(&report, turn));
-        self.write_elsewhere(&mut session, now);
-        // A connection that still waited for replies sends its close frame only now.
-        self.turn(&mut session, now, Connection::handle_eof);
+        self.turn(&mut session, now, |conn, turn| {
+            conn.violate(&report, turn);
+            conn.say_goodbye(turn);
+        });
         self.write_at_last(&mut session, now);
+        self.turn(&mut session, now, Connection::handle_eof);
         self.remove(session, now);
     }
 }
