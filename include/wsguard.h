@@ -1614,14 +1614,13 @@ wsg_status wsg_server_run_once(wsg_server *server,
  * Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
  * message is stale if, since it was received, the application has closed its connection or disconnected its user,
  * its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
- * `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of the tag `adopted`. A handshake is stale when no answer is awaited any more;
- * `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
- * is not valid.
+ * `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of its tag `adopted`. A
+ * handshake is stale when no answer is awaited any more; `WSG_EVENT_DRAINED` when more was queued since; an event of a
+ * pipe when that was freed. Also true if `server` or `event` is not valid.
  *
  * Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
  */
-bool wsg_event_is_stale(wsg_server *server,
-                        const wsg_event *event);
+bool wsg_event_is_stale(wsg_server *server, const wsg_event *event);
 
 /**
  * Accepts an opening handshake as `user`: 1 to 256 bytes without control characters. A user's connections share

@@ -238,10 +238,15 @@ fn work(
         }
         Ok(())
     };
-    let told = events.iter().try_for_each(|event| match seen(event) {
-        Seen::Open(open) if is_stale(running, event) => settle(open, tell),
-        _ if is_stale(running, event) => Ok(()),
-        _ => tell(event),
+    let told = events.iter().try_for_each(|event| {
+        // Asked once: another thread may close the connection between two answers.
+        if !is_stale(running, event) {
+            return tell(event);
+        }
+        match seen(event) {
+            Seen::Open(open) => settle(open, tell),
+            _ => Ok(()),
+        }
     });
     if told.is_err() {
         // The handler has forked, and this is the child: the parent hands over the corked commands.
@@ -360,9 +365,9 @@ exports! {
     /// Returns true if `wsg_server_run` would skip this event, for programs that take batches with `wsg_server_next`. A
     /// message is stale if, since it was received, the application has closed its connection or disconnected its user,
     /// its session has ended or it was banned, or the server was stopped. A stale open makes its close stale, too, unless
-    /// `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of the tag `adopted`. A handshake is stale when no answer is awaited any more;
-    /// `WSG_EVENT_DRAINED` when more was queued since; an event of a pipe when that was freed. Also true if `server` or `event`
-    /// is not valid.
+    /// `wsg_conn_set_data` has kept a pointer; nothing else tells what became of its `ticket` and of its tag `adopted`. A
+    /// handshake is stale when no answer is awaited any more; `WSG_EVENT_DRAINED` when more was queued since; an event of a
+    /// pipe when that was freed. Also true if `server` or `event` is not valid.
     ///
     /// Ask once per event, just before you handle it, and before its batch is freed. The thread that takes the events.
     pub fn wsg_event_is_stale(server: *mut ServerHandle, event: Option<&Event>) -> bool {
