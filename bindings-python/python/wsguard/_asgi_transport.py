@@ -134,7 +134,7 @@ class HandedOver(Changing, asyncio.Protocol):
                 more = f" ({suppressed} more like it were not logged)" if suppressed else ""
                 _logger.error("WebSocket refused: %s%s", error, more)
             self._over()
-            self._refuse_here()
+            self._refuse_here(is_over=getattr(error, "code", None) == "stopped")
 
     def _is_left_to_http(self) -> bool:
         """Whether uvicorn has still to answer a request before this one: our answer would come for that, and its answer
@@ -196,9 +196,11 @@ class HandedOver(Changing, asyncio.Protocol):
         if pipe is not None and self._core is not None:
             self._core.forget(pipe)
 
-    def _refuse_here(self) -> None:
-        body = b"Internal Server Error"
-        head = f"HTTP/1.1 500 Internal Server Error\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    def _refuse_here(self, *, is_over: bool) -> None:
+        """``is_over``: the core has stopped, as it does when uvicorn shuts down."""
+        status = "503 Service Unavailable" if is_over else "500 Internal Server Error"
+        body = status[4:].encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()
 

@@ -445,6 +445,33 @@ fn a_connection_that_a_server_takes_at_its_end_is_answered() {
     }
 }
 
+/// On several threads, each of which may find that another has closed the tickets.
+#[test]
+fn whoever_waits_for_the_application_at_the_end_is_answered() {
+    for round in 0..40 {
+        let json = r#"{"origins": ["https://a.example"], "auth": "callback", "threads": 3, "handshakes_per_ip": null,
+            "max_connections_per_ip": 1000, "max_pending_auth": 1000}"#;
+        let server = Builder::new().without_listener().start(Options::from_json(json).unwrap()).unwrap();
+        let mut app = Application { server, told: VecDeque::new() };
+        let pipes: Vec<_> = (0..150).map(|tag| app.knock("", tag)).collect();
+        // All of them wait, or a part.
+        for _ in 0..[0, 40, 150][round % 3] {
+            app.asked();
+        }
+        app.handle().stop();
+        let mut refused = 0;
+        while let Some(told) = app.next() {
+            match told {
+                Told::Asked { .. } | Told::Gone(_) => {}
+                Told::Ended(_, 503) => refused += 1,
+                told => panic!("{round}: {told:?}"),
+            }
+        }
+        assert_eq!(refused, pipes.len(), "{round}");
+        assert!(pipes.iter().all(|pipe| answer_of(pipe).starts_with("HTTP/1.1 503 ")), "{round}");
+    }
+}
+
 /// The application has answered, and the server stops before the handshake comes to it.
 #[test]
 fn whom_the_application_lets_in_just_before_the_end_is_answered() {

@@ -357,6 +357,8 @@ impl OpeningHandshake {
                 let timeout = policy.auth_timeout_ms;
                 return Err(unavailable(format!("the application did not answer within auth_timeout_ms ({timeout})")));
             }
+            // Another shard may have closed the tickets, and not yet told those that wait.
+            () = shard::last_turns(&self.state, self.shard) => return Err(restarting().into()),
             () = watch_peer(stream, received, policy.max_head_bytes) => return Err(HandshakeEnd::Gone),
         };
         match said {
