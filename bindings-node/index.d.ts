@@ -555,6 +555,9 @@ export interface Server<Events = any, Data = any> extends EventEmitter {
    * Takes the upgrades of a plain HTTP server (`http`, Express; for Fastify `app.server`), with the verdicts of any other handshake.
    * `listen`, `tls` and `proxyProtocol` do not apply; the limits on the head are Node's. With `path`, upgrades of other paths go to
    * other listeners. To listen on a port of its own as well, call `listen` first.
+   *
+   * Until `drain` or `stop` is over, newcomers get 503, or are taken by another server that was attached for their path meanwhile.
+   * From then on they are the HTTP server's own matter: without a listener Node takes them for ordinary requests.
    */
   attach(httpServer: HttpServer, options?: { path?: string | readonly string[] | undefined }): this;
 

@@ -6,8 +6,8 @@ const tls = require('node:tls');
 const { checkNames, failure, native } = require('./errors.js');
 const { kindOf } = require('./text.js');
 
-/** Listens for `upgrade`. Returns a function that stops listening. */
-function attach(server, httpServer, options = {}) {
+/** Listens for `upgrade`. `isEnding` tells whether the server takes nobody in any more. Returns a function that stops listening. */
+function attach(server, isEnding, httpServer, options = {}) {
   checkServer(httpServer);
   checkNames(options, ['path'], 'attach');
   const paths = options.path === undefined ? undefined : pathsOf(options.path);
@@ -16,25 +16,33 @@ function attach(server, httpServer, options = {}) {
   attached.set(httpServer, ours);
   const onUpgrade = (request, socket, head) => {
     const path = pathOf(request.url);
-    if (wants(path)) return server.handleUpgrade(request, socket, head);
+    if (wants(path)) return hasSuccessor(ours, own, path) ? undefined : server.handleUpgrade(request, socket, head);
     if (isUnwanted(httpServer, ours, path) && !socket.writableEnded) refuse(socket, '404 Not Found');
   };
-  ours.add(wants);
+  const own = { wants, isEnding };
+  ours.add(own);
   httpServer.on('upgrade', onUpgrade);
   return () => {
-    ours.delete(wants);
+    ours.delete(own);
     httpServer.off('upgrade', onUpgrade);
   };
 }
 
-/** The path tests of the servers that are attached to each HTTP server. */
+/** What is attached to each HTTP server: which paths it wants, and whether it is ending. */
 const attached = new WeakMap();
 
 /** Whether no listener takes a path. Node would then leave the socket open for ever. */
 function isUnwanted(httpServer, ours, path) {
   if (httpServer.listenerCount('upgrade') > ours.size) return false;
-  for (const wants of ours) if (wants(path)) return false;
+  for (const one of ours) if (one.wants(path)) return false;
   return true;
+}
+
+/** Whether a server is ending, and another that is not has come in its place. */
+function hasSuccessor(ours, own, path) {
+  if (!own.isEnding()) return false;
+  for (const one of ours) if (!one.isEnding() && one.wants(path)) return true;
+  return false;
 }
 
 /** Throws for anything but a plain HTTP server: it would never emit `upgrade`. */

@@ -103,7 +103,7 @@ class Server extends Emitter {
 
   attach(httpServer, options) {
     this.#checkNotEnding();
-    const detach = attach(this, httpServer, options);
+    const detach = attach(this, () => this.#isEnding, httpServer, options);
     try {
       if (this.#state === 'new') this.#start(false);
     } catch (error) {

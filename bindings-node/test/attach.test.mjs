@@ -252,6 +252,22 @@ for (const server of [http.createServer(), http.createServer((_request, response
   });
 }
 
+test('whoever comes in place of a server that drains gets the newcomers', async (t) => {
+  const httpServer = http.createServer();
+  const address = await listening(t, httpServer);
+  const old = echo(t).attach(httpServer, { path: '/' });
+  const client = await Client.connect(address);
+  client.socket.pause();
+  const ended = old.drain({ timeoutMs: 20_000 });
+  const next = echo(t).attach(httpServer, { path: '/' });
+  await isServed(address);
+  assert.deepEqual([old.stats().openedTotal, next.stats().openedTotal], [1, 1]);
+  client.socket.terminate();
+  await ended;
+  await isServed(address);
+  assert.equal(httpServer.listenerCount('upgrade'), 1);
+});
+
 test('one server may listen and be attached', async (t) => {
   const httpServer = http.createServer();
   const server = echo(t);
