@@ -27,6 +27,8 @@ pub(super) struct ShardMailbox {
     pub(super) commands_arrived: Notify,
     /// Told when the shard does its last.
     pub(super) last_turns: Notify,
+    /// Handshakes that wait for something else than their peer, and end when the shard does its last.
+    pub(super) waiting: Level,
     /// The last batch that the application has released.
     released: AtomicU64,
     /// Reading was stopped for want of room in the inbox; wake the shard when there is.
@@ -55,6 +57,7 @@ impl ShardMailbox {
             broadcasts: Level::default(),
             commands_arrived: Notify::new(),
             last_turns: Notify::new(),
+            waiting: Level::default(),
             released: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             lost_a_task: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::task::unconstrained;
 
@@ -18,8 +19,10 @@ use super::shard::{self, Shard};
 use super::state::{Life, ServerState};
 use crate::error::Error;
 
-/// Turns that handshakes have to be refused in when their shard ends.
+/// Turns without anything left to do for handshakes, behind which their shard ends.
 const LAST_TURNS: usize = 4;
+/// How long it waits for that: whoever wakes handshakes again and again, with bytes for their pipes, puts the end off no longer.
+const LAST_TIME: Duration = Duration::from_secs(1);
 
 /// Starts every shard, and waits until all of them run. An error leaves none behind.
 pub(super) fn start_threads(
@@ -192,10 +195,14 @@ async fn refuse_who_waits(state: &Arc<ServerState>, index: usize) {
     carry_out_commands(state, index).await;
     state.tickets.close();
     mailbox.last_turns.notify_waiters();
-    for _ in 0..LAST_TURNS {
+    let (woken_elsewhere, until) = (tokio::runtime::Handle::current().metrics(), Instant::now() + LAST_TIME);
+    let mut idle_turns = 0;
+    while idle_turns < LAST_TURNS && Instant::now() < until {
         // The runtime learns which sockets are ready, and whoever has yielded is.
         tokio::task::yield_now().await;
-        // Behind every task that is ready by then.
+        // Behind every task that this thread has woken by then.
         let _ = tokio::spawn(async {}).await;
+        let is_idle = mailbox.waiting.get() == 0 && woken_elsewhere.global_queue_depth() == 0;
+        idle_turns = if is_idle { idle_turns + 1 } else { 0 };
     }
 }

@@ -102,8 +102,10 @@ pub(super) fn has_stopped() -> bool {
 
 /// Returns when the shard of this thread does its last: what a handshake waits for does not come, and its peer is to be answered.
 pub(super) async fn last_turns(state: &ServerState, index: usize) {
+    let mailbox = &state.shards[index];
+    let _waits = mailbox.waiting.hold_one();
     // Made first: it hears of what comes from here on.
-    let last_turns = state.shards[index].last_turns.notified();
+    let last_turns = mailbox.last_turns.notified();
     if !has_stopped() {
         last_turns.await;
     }
