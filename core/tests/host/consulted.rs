@@ -476,7 +476,7 @@ fn whoever_waits_for_the_application_at_the_end_is_answered() {
 #[test]
 fn whom_the_application_lets_in_just_before_the_end_is_answered() {
     for round in 0..20 {
-        let mut app = consulting(TOKENS, r#", "max_pending_auth": 2000"#);
+        let mut app = consulting(TOKENS, r#", "max_pending_auth": 2000, "max_connections_per_user": 2000"#);
         // Woken by another thread, so many wait longer than a few turns of the runtime.
         let count = if round < 16 { 60 } else { 1500 };
         let pipes: Vec<_> = (0..count).map(|tag| app.knock(GOOD, tag)).collect();
