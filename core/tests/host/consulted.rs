@@ -390,7 +390,7 @@ fn hand_over(handle: &ServerHandle, pair: Pair, tag: u64) -> Result<Client, wsgu
 #[test]
 fn a_connection_that_a_server_takes_at_its_end_is_answered() {
     let jwt = format!(r#"{{"jwt": {{"algorithms": ["HS256"], "key": "{}"}}}}"#, "0".repeat(32));
-    for round in 0..96_u64 {
+    for round in 0..48_u64 {
         let (threads, auth) = (1 + round % 2, [r#""none""#, &jwt][(round / 2 % 2) as usize]);
         let (is_pipe, drains, before) =
             (round / 4 % 2 == 0, round / 8 % 2 == 0, [0, 3, 100][(round / 16 % 3) as usize]);
