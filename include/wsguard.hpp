@@ -585,8 +585,9 @@ class server {
   /// Takes the next events and calls `each` with every one; without a timeout it waits for ever. Returns true until the server
   /// has stopped.
   ///
-  /// It skips stale events, as `run` does, and tells in place of a stale open what became of its ticket and its tag. If `each` throws, the connection of the event is closed and its other messages are
-  /// skipped; the other events are handled, and then the first exception is thrown again.
+  /// It skips stale events, as `run` does, and tells in place of a stale open what became of its ticket and its tag. If `each`
+  /// throws, the connection of the event is closed and its other messages are skipped; the other events are handled, and then the
+  /// first exception is thrown again.
   template <typename Each>
   bool next(std::optional<std::chrono::milliseconds> timeout, Each &&each) {
     struct batch {

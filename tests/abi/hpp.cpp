@@ -361,11 +361,11 @@ static void reach() {
   close(peer);
 }
 
-// A session over a pipe, whose handlers do all there is to do; then one whose handler throws.
 static const std::string upgrade_head =
     "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.example.com\r\n\r\n";
 
+// A session over a pipe, whose handlers do all there is to do; then one whose handler throws.
 static void pipes() {
   using namespace std::string_literals;
   auto options = open_policy("raw");
